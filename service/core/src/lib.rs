@@ -1,1 +1,5 @@
-//! stub
+//! The pure core of Holdfast.
+
+mod node;
+
+pub use node::{InvalidNodeId, LeaderId, Member, NodeId, Term};
