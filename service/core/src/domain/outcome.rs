@@ -1,0 +1,220 @@
+//! What `apply` answers: a success or a refusal, both data. A refusal changes nothing.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{ClaimRef, Event, SessionSpec};
+use crate::{FencingToken, Revision, SessionId};
+
+/// The result of applying one entry.
+#[must_use]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// The answer to whoever proposed the entry.
+    pub outcome: Outcome,
+    /// The store's revision after the entry.
+    pub revision: Revision,
+    /// What happened, in the order of revisions. Includes what merely became due.
+    pub events: Vec<Event>,
+}
+
+/// The answer of one entry. Stored in idempotency records, so its encoding is a format.
+pub type Outcome = Result<Success, Rejection>;
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Success {
+    /// The store has its identity (also when it had one already).
+    Founded,
+    /// The clock moved.
+    Ticked,
+    /// The namespace is there.
+    Namespace {
+        /// When it was created.
+        create_revision: Revision,
+        /// Whether this entry created it.
+        created: bool,
+    },
+    /// The namespace is gone.
+    NamespaceDeleted,
+    /// The session is there.
+    Session {
+        /// When it was created.
+        create_revision: Revision,
+        /// What it was created with.
+        spec: SessionSpec,
+        /// Whether this entry created it.
+        created: bool,
+    },
+    /// The session is ended (also when it was before, or was never seen).
+    SessionEnded,
+    /// The claim holds its lock.
+    Held {
+        /// The grant's token.
+        token: FencingToken,
+        /// The holder.
+        session: SessionId,
+        /// Whether this entry granted it, rather than an earlier one.
+        granted: bool,
+    },
+    /// The claim waits.
+    Queued {
+        /// The revision that queued it.
+        enqueued: Revision,
+        /// The waiting session.
+        session: SessionId,
+        /// Claims before it in the queue, not counting holders.
+        position: u64,
+        /// Who holds the lock, the first few.
+        holders: Vec<Holder>,
+        /// Whether this entry queued it, rather than an earlier one.
+        queued: bool,
+    },
+    /// The wait was over before the grant: the claim is gone.
+    WaitTimedOut,
+    /// The claim is ended (also when it was before, or was never seen).
+    Released,
+    /// The holder's claim was ended by force.
+    ForceReleased {
+        /// The claim that was ended.
+        claim: ClaimRef,
+    },
+    /// The value is written.
+    ConfigPut {
+        /// When the key was created, this time.
+        create_revision: Revision,
+        /// This write.
+        mod_revision: Revision,
+        /// Writes since the key was created, this one included.
+        version: u64,
+    },
+    /// The key is absent.
+    ConfigDeleted {
+        /// This delete; none when the key was absent before.
+        revision: Option<Revision>,
+    },
+    /// What was due and still there is ended.
+    Expired {
+        /// Sessions ended.
+        sessions: u64,
+        /// Waits ended.
+        waits: u64,
+    },
+    /// The proposer no longer leads: nothing is ended.
+    ExpireVoid,
+}
+
+/// Who holds a lock, as a refusal tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The claim's id.
+    pub claim: String,
+    /// The session.
+    pub session: SessionId,
+    /// The session's name, for people.
+    pub session_name: String,
+    /// The claim's label, for people.
+    pub label: String,
+    /// The token of the grant.
+    pub token: FencingToken,
+    /// How long it holds, in replicated milliseconds.
+    pub held_ms: u64,
+}
+
+/// Why a claim or session is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum EndReason {
+    /// Its client ended it.
+    Released,
+    /// Its session's time to live ended.
+    Expired,
+    /// Nothing waited for it any more.
+    TimedOut,
+    /// Its client took it out of the queue.
+    LeftQueue,
+    /// It was deleted before it was ever seen.
+    DeletedUnseen,
+    /// An administrator ended it.
+    Forced,
+}
+
+/// Why nothing was done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rejection {
+    /// The entry came before the store had its identity.
+    NotFounded,
+    /// No such namespace.
+    NamespaceNotFound,
+    /// The namespace holds keys, claims or running lock delays.
+    NamespaceNotEmpty,
+    /// The store has its fill of namespaces.
+    TooManyNamespaces {
+        /// The bound.
+        max: u64,
+    },
+    /// No such session, and none was ever seen.
+    SessionNotFound,
+    /// The session is over.
+    SessionExpired {
+        /// Why.
+        reason: EndReason,
+    },
+    /// The id is taken by a session with another body.
+    SessionExists,
+    /// The store has its fill of sessions.
+    TooManySessions {
+        /// The bound.
+        max: u64,
+    },
+    /// The session owns as much as one may.
+    SessionOwnsTooMuch {
+        /// The bound.
+        max: u64,
+    },
+    /// The store remembers as many ended ids as it may, and none is old enough to forget.
+    TooManyTombstones {
+        /// The bound.
+        max: u64,
+    },
+    /// The lock is held, or closed by a lock delay.
+    LockHeld {
+        /// Who holds it, the first few.
+        holders: Vec<Holder>,
+        /// How long a lock delay keeps it closed, in replicated milliseconds; 0 when none does.
+        delay_remaining_ms: u64,
+    },
+    /// The id is taken by a claim with another body.
+    ClaimConflict,
+    /// The claim is over.
+    ClaimEnded {
+        /// Why.
+        reason: EndReason,
+        /// The token it had, if it was ever held.
+        token: Option<FencingToken>,
+    },
+    /// No such claim, and none was ever seen.
+    ClaimNotFound,
+    /// The lock has as many claims as it may.
+    QueueFull {
+        /// The bound.
+        max: u64,
+    },
+    /// The lock's holder has another token, or there is none.
+    TokenMismatch {
+        /// The tokens of the holders.
+        held: Vec<FencingToken>,
+    },
+    /// The guard's claim is not held.
+    StaleToken {
+        /// The token held now, if any.
+        held: Option<FencingToken>,
+    },
+    /// The key is not as the precondition says.
+    RevisionMismatch {
+        /// The key's `mod_revision`; none when it does not exist.
+        current: Option<Revision>,
+    },
+    /// The idempotency key was used for another request.
+    ReplayKeyReused,
+    /// The answer to the first request of this key was too large to keep; read back.
+    ReplayAnswerNotKept,
+}

@@ -1,0 +1,241 @@
+//! The ordered tables that hold the state, behind a trait with two implementations: in memory and RocksDB.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+/// One table. The number is the first byte of a row's key on disk, so it is a format: never renumber.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Table {
+    /// One row: revision, clock, level, settings, identity, counters.
+    Meta = 0x01,
+    /// Namespace name → namespace.
+    Namespace = 0x02,
+    /// Session id → live session.
+    Session = 0x03,
+    /// (session, namespace, lock, claim) → (): what a live session owns.
+    SessionClaim = 0x04,
+    /// Session id → ended session.
+    SessionTombstone = 0x05,
+    /// (namespace, lock) → lock that is in use or was recently.
+    Lock = 0x06,
+    /// (namespace, lock, token) → claim id: who holds.
+    Holder = 0x07,
+    /// (namespace, lock, enqueue revision) → claim id: who waits, in order.
+    Queue = 0x08,
+    /// (namespace, lock, claim) → live claim.
+    Claim = 0x09,
+    /// (namespace, lock, claim) → ended claim.
+    ClaimTombstone = 0x0a,
+    /// (session, revision, namespace, lock, claim) → (): tombstones that live as long as their explicit session.
+    SessionClaimTombstone = 0x0b,
+    /// (time, revision, kind, key) → (): tombstones and idle locks by age.
+    Age = 0x0c,
+    /// (due time, namespace, lock) → (): running lock delays.
+    LockDelay = 0x0d,
+    /// (namespace, key) → the newest version's metadata, absent when deleted.
+    ConfigHead = 0x0e,
+    /// (namespace, key, revision) → a version or a delete.
+    ConfigVersion = 0x0f,
+    /// Scope → idempotency record.
+    Replay = 0x10,
+    /// Sequence number → scope: idempotency records by age.
+    ReplayAge = 0x11,
+    /// Node id → removed node, refused for ever.
+    RemovedNode = 0x12,
+}
+
+impl Table {
+    /// All tables, in the order of their numbers.
+    pub const ALL: [Self; 18] = [
+        Self::Meta,
+        Self::Namespace,
+        Self::Session,
+        Self::SessionClaim,
+        Self::SessionTombstone,
+        Self::Lock,
+        Self::Holder,
+        Self::Queue,
+        Self::Claim,
+        Self::ClaimTombstone,
+        Self::SessionClaimTombstone,
+        Self::Age,
+        Self::LockDelay,
+        Self::ConfigHead,
+        Self::ConfigVersion,
+        Self::Replay,
+        Self::ReplayAge,
+        Self::RemovedNode,
+    ];
+
+    /// The table's number on disk.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+}
+
+/// A row: its key within the table, and its sealed value.
+pub type Row = (Vec<u8>, Vec<u8>);
+
+/// Reads of the tables at one moment.
+pub trait Tables {
+    /// The value of a row.
+    ///
+    /// # Errors
+    /// [`Fault`] when the store cannot answer; the node stops.
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Fault>;
+
+    /// The first `limit` rows of a range, in the order of keys.
+    ///
+    /// # Errors
+    /// As [`Tables::get`].
+    fn range(
+        &self,
+        table: Table,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Row>, Fault>;
+
+    /// The last `limit` rows of a range, the last one first.
+    ///
+    /// # Errors
+    /// As [`Tables::get`].
+    fn range_back(
+        &self,
+        table: Table,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Row>, Fault>;
+}
+
+/// The store cannot go on: its bytes are damaged, of an unknown format, or cannot be read. Never a refusal: the node
+/// stops, and nothing of the batch is written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The store below failed.
+    #[error("read table {table:?}: {reason}")]
+    Read {
+        /// Which table.
+        table: Table,
+        /// What the store said.
+        reason: String,
+    },
+    /// A row's checksum or encoding is wrong.
+    #[error("row {key} of table {table:?} is damaged: {what}")]
+    Damaged {
+        /// Which table.
+        table: Table,
+        /// The row's key, escaped.
+        key: String,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// A row is written in a newer format.
+    #[error("table {table:?} has format {found}, the newest this build reads is {known}")]
+    NewerFormat {
+        /// Which table.
+        table: Table,
+        /// The format found.
+        found: u8,
+        /// The newest known.
+        known: u8,
+    },
+    /// A proposal is damaged or written in a newer format.
+    #[error("the proposal cannot be read: {0}")]
+    Proposal(#[from] crate::domain::ProposalError),
+    /// The entry needs behaviour that this build does not have.
+    #[error("the entry needs level {needed}, this build applies up to {known}: run a newer version")]
+    LevelTooHigh {
+        /// What it needs.
+        needed: u32,
+        /// What this build has.
+        known: u32,
+    },
+}
+
+/// What a batch writes: for each row its new value, or none when it is deleted.
+pub type Changes = BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>;
+
+/// The tables in memory: for the model, simulation and tests.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MemoryTables {
+    rows: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
+}
+
+impl MemoryTables {
+    /// Writes a batch.
+    pub fn write(&mut self, changes: Changes) {
+        for (place, value) in changes {
+            match value {
+                Some(value) => self.rows.insert(place, value),
+                None => self.rows.remove(&place),
+            };
+        }
+    }
+
+    /// All rows, in order.
+    pub fn rows(&self) -> impl Iterator<Item = (Table, &[u8], &[u8])> {
+        self.rows.iter().map(|((table, key), value)| (*table, key.as_slice(), value.as_slice()))
+    }
+
+    fn within(
+        &self,
+        table: Table,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+    ) -> impl DoubleEndedIterator<Item = (&Vec<u8>, &Vec<u8>)> {
+        let start = match from {
+            Bound::Included(key) => Bound::Included((table, key.to_vec())),
+            Bound::Excluded(key) => Bound::Excluded((table, key.to_vec())),
+            Bound::Unbounded => Bound::Included((table, Vec::new())),
+        };
+        let to = match to {
+            Bound::Included(key) => Bound::Included(key.to_vec()),
+            Bound::Excluded(key) => Bound::Excluded(key.to_vec()),
+            Bound::Unbounded => Bound::Unbounded,
+        };
+        // The end is a filter rather than a bound: BTreeMap panics on a range that ends before it starts.
+        self.rows
+            .range((start, Bound::Unbounded))
+            .take_while(move |((t, key), _)| {
+                *t == table
+                    && match &to {
+                        Bound::Included(end) => key <= end,
+                        Bound::Excluded(end) => key < end,
+                        Bound::Unbounded => true,
+                    }
+            })
+            .map(|((_, key), value)| (key, value))
+            .collect::<Vec<_>>()
+            .into_iter()
+    }
+}
+
+impl Tables for MemoryTables {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
+        Ok(self.rows.get(&(table, key.to_vec())).cloned())
+    }
+
+    fn range(
+        &self,
+        table: Table,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Row>, Fault> {
+        Ok(self.within(table, from, to).take(limit).map(|(k, v)| (k.clone(), v.clone())).collect())
+    }
+
+    fn range_back(
+        &self,
+        table: Table,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Row>, Fault> {
+        Ok(self.within(table, from, to).rev().take(limit).map(|(k, v)| (k.clone(), v.clone())).collect())
+    }
+}
