@@ -1,0 +1,10 @@
+//! The configuration of one node: flags, environment and file become one validated, immutable value.
+//!
+//! Order of precedence: flag, environment (`HOLDFAST_…`), file, default. What the cluster shares (limits, retention) is
+//! not here; it is replicated.
+
+mod file;
+mod node;
+
+pub(crate) use file::FileConfig;
+pub(crate) use node::{ConfigError, LogFormat, NodeConfig, ServeArgs};

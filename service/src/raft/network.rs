@@ -1,0 +1,210 @@
+//! Raft messages over the peers' transport: what this node sends, and how it answers what others send.
+//!
+//! Appends have their own connection. Votes, pre-votes, heartbeats and the transfer of leadership share another, so that a
+//! follower that is busy with a megabyte of entries still hears its leader. Snapshots have a third.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use holdfast_core::{Member, NodeId};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
+use openraft::network::{RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
+use openraft::AnyError;
+use tokio_util::sync::CancellationToken;
+
+use crate::peer::{CallChannel, CallError, Lost, NotSent, Peer, PeerPool, TransferError};
+use crate::raft::codec::{self, Encoded};
+use crate::raft::snapshot::SnapshotFiles;
+use crate::raft::types::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse, TypeConfig,
+    Vote, VoteRequest, VoteResponse,
+};
+
+/// Entries, or a heartbeat when there are none.
+pub(crate) const KIND_APPEND: u8 = 1;
+/// A request for a vote.
+pub(crate) const KIND_VOTE: u8 = 2;
+/// The question whether a vote would be given.
+pub(crate) const KIND_PRE_VOTE: u8 = 3;
+/// The request to lead.
+pub(crate) const KIND_TRANSFER: u8 = 4;
+
+/// How long a follower may take to make entries durable and answer. Longer than any sound fsync: the leader keeps its place
+/// by heartbeats meanwhile, and giving up early would only send the same entries again.
+const APPEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Makes connections to members.
+pub(crate) struct Network {
+    pool: PeerPool,
+    node: NodeId,
+}
+
+impl Network {
+    /// The network of one node.
+    pub(crate) fn new(pool: PeerPool, node: NodeId) -> Self {
+        Self { pool, node }
+    }
+
+    fn connection(&self, target: NodeId, member: &Member, appends: CallChannel) -> Connection {
+        Connection { node: self.node, target, peer: self.pool.peer(target, &member.peer), appends }
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Connection;
+
+    async fn new_client(&mut self, target: NodeId, member: &Member) -> Connection {
+        self.connection(target, member, CallChannel::Append)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: NodeId, member: &Member) -> Connection {
+        self.connection(target, member, CallChannel::Control)
+    }
+}
+
+/// One use of one peer.
+pub(crate) struct Connection {
+    node: NodeId,
+    target: NodeId,
+    peer: Peer,
+    /// Which connection carries appends: heartbeats do not queue behind entries.
+    appends: CallChannel,
+}
+
+impl Connection {
+    async fn call<T: Encoded>(
+        &self,
+        channel: CallChannel,
+        kind: u8,
+        payload: Bytes,
+        timeout: Duration,
+        action: RPCTypes,
+    ) -> Result<T, RPCError<TypeConfig>> {
+        let failed = |error: CallError| self.failed(&error, action, timeout);
+        let answer = self.peer.call(channel, kind, payload, timeout).await.map_err(failed)?;
+        decode_answer(&answer).map_err(|error| RPCError::Network(NetworkError::new(&error)))
+    }
+
+    /// What a failed call means to the consensus: unreachable backs off, everything else is tried again at once.
+    fn failed(&self, error: &CallError, action: RPCTypes, timeout: Duration) -> RPCError<TypeConfig> {
+        match error {
+            CallError::NotSent(NotSent::Unreachable(_) | NotSent::Closed) => RPCError::Unreachable(Unreachable::new(error)),
+            CallError::NotSent(NotSent::TimedOut) | CallError::Lost(Lost::TimedOut) => {
+                RPCError::Timeout(Timeout { action, id: self.node, target: self.target, timeout })
+            }
+            CallError::NotSent(NotSent::Broken(_) | NotSent::WindowFull | NotSent::TooLarge { .. })
+            | CallError::Lost(Lost::Broken(_) | Lost::Closed) => RPCError::Network(NetworkError::new(error)),
+        }
+    }
+}
+
+/// Joins the chunks of a request into one frame.
+fn join(chunks: &[Bytes]) -> Bytes {
+    if let [only] = chunks {
+        return only.clone();
+    }
+    let mut frame = BytesMut::with_capacity(chunks.iter().map(Bytes::len).sum());
+    chunks.iter().for_each(|chunk| frame.extend_from_slice(chunk));
+    frame.freeze()
+}
+
+impl RaftNetworkV2<TypeConfig> for Connection {
+    type SnapshotData = SnapshotFiles;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse, RPCError<TypeConfig>> {
+        let timeout = match self.appends {
+            CallChannel::Append => APPEND_TIMEOUT,
+            CallChannel::Control => option.soft_ttl(),
+        };
+        let frame = join(&codec::encode_append(&request));
+        self.call(self.appends, KIND_APPEND, frame, timeout, RPCTypes::AppendEntries).await
+    }
+
+    async fn vote(&mut self, request: VoteRequest, option: RPCOption) -> Result<VoteResponse, RPCError<TypeConfig>> {
+        let payload = codec::encode(&[], &request);
+        self.call(CallChannel::Control, KIND_VOTE, payload, option.soft_ttl(), RPCTypes::Vote).await
+    }
+
+    async fn pre_vote(&mut self, request: VoteRequest, option: RPCOption) -> Result<VoteResponse, RPCError<TypeConfig>> {
+        let payload = codec::encode(&[], &request);
+        self.call(CallChannel::Control, KIND_PRE_VOTE, payload, option.soft_ttl(), RPCTypes::Vote).await
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse, RPCError<TypeConfig>> {
+        let payload = codec::encode(&[], &request);
+        self.call(CallChannel::Control, KIND_TRANSFER, payload, option.soft_ttl(), RPCTypes::TransferLeader).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: openraft::alias::SnapshotOf<TypeConfig, SnapshotFiles>,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse, StreamingError<TypeConfig>> {
+        let header = codec::encode(&[], &SnapshotHeader { vote, meta: snapshot.meta });
+        let stop = CancellationToken::new();
+        let sending = self.peer.send_files(header, snapshot.snapshot.files_to_send(), &stop);
+        let answer = tokio::select! {
+            sent = sending => sent.map_err(|error| transfer_failed(&error))?,
+            closed = cancel => {
+                stop.cancel();
+                return Err(StreamingError::Closed(closed));
+            }
+        };
+        decode_answer(&answer).map_err(|error| StreamingError::Network(NetworkError::new(&error)))
+    }
+}
+
+fn transfer_failed(error: &TransferError) -> StreamingError<TypeConfig> {
+    match error {
+        TransferError::Unreachable(_) => StreamingError::Unreachable(Unreachable::new(error)),
+        _ => StreamingError::Network(NetworkError::new(error)),
+    }
+}
+
+/// What goes ahead of the files of a snapshot.
+#[derive(Debug, Clone)]
+pub(crate) struct SnapshotHeader {
+    /// The leadership that sends it.
+    pub(crate) vote: Vote,
+    /// What it contains.
+    pub(crate) meta: crate::raft::types::SnapshotMeta,
+}
+
+/// The first byte of an answer: the message follows.
+const ANSWERED: u8 = 0;
+/// The first byte of an answer: the reason follows, as text.
+const FAILED: u8 = 1;
+
+/// An answer that carries a message.
+pub(crate) fn answer<T: Encoded>(message: &T) -> Bytes {
+    let record = codec::encode(&[], message);
+    let mut out = BytesMut::with_capacity(1 + record.len());
+    out.extend_from_slice(&[ANSWERED]);
+    out.extend_from_slice(&record);
+    out.freeze()
+}
+
+/// An answer that says why there is none.
+pub(crate) fn refuse(reason: &dyn std::fmt::Display) -> Bytes {
+    let mut out = vec![FAILED];
+    out.extend_from_slice(reason.to_string().as_bytes());
+    Bytes::from(out)
+}
+
+fn decode_answer<T: Encoded>(answer: &Bytes) -> Result<T, AnyError> {
+    match answer.first() {
+        Some(&ANSWERED) => codec::decode(&[], &answer.slice(1..)).map_err(|error| AnyError::new(&error)),
+        Some(&FAILED) => Err(AnyError::error(String::from_utf8_lossy(&answer[1..]).into_owned())),
+        Some(_) | None => Err(AnyError::error("the peer's answer is of an unknown kind")),
+    }
+}
