@@ -20,7 +20,7 @@ help:
 
 run:
 	@$(IN_ENV) cargo build $(SELECTION) --bin holdfast
-	@$(IN_ENV) .ci/run-holdfast dev --data-dir .holdfast
+	@.ci/run-holdfast dev --data-dir .holdfast
 
 test:
 	@$(IN_ENV) .ci/run-tests $(SELECTION)

@@ -90,8 +90,9 @@ pub(crate) struct Repository {
 impl Repository {
     /// Reads the tracked files and the dependency graph.
     pub(crate) fn open() -> Self {
-        let root =
-            Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package is in a folder of the root");
+        // Asked for when it runs: a binary in a shared target directory may be another checkout's.
+        let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or(env!("CARGO_MANIFEST_DIR").into());
+        let root = Path::new(&package).parent().expect("the package is in a folder of the root");
         Self { files: tracked_files(root), package_graph: package_graph(root) }
     }
 
