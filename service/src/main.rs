@@ -1,1 +1,3 @@
+//! The binary `holdfast`.
+
 fn main() {}
