@@ -1,0 +1,179 @@
+//! The REST API (port 7700) and the ops port: routes, and what every request passes through.
+//!
+//! Handlers read a request into validated types, pass `authorize`, and hand the rest to `dispatch` (writes and linearizable
+//! reads) or to the local state. Statuses are decided here and in `api` only.
+
+mod claims;
+mod cluster;
+mod config;
+mod dispatch;
+mod error;
+mod locks;
+mod namespaces;
+mod ops;
+mod read;
+mod request;
+mod respond;
+mod server;
+mod sessions;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use holdfast_api::{ErrorCode, header};
+use holdfast_core::NodeId;
+use tracing::Instrument;
+
+use crate::auth::{Policy, Resource, Verb};
+use crate::config::NodeConfig;
+use crate::drain::Drain;
+use crate::http::error::ApiError;
+use crate::http::request::Context;
+use crate::leases::Leases;
+use crate::metrics::{Metrics, RequestLabels};
+use crate::raft::{Handle, Status};
+use crate::storage::DataDir;
+use crate::waits::Waits;
+
+pub(crate) use ops::router as ops_router;
+pub(crate) use server::serve;
+
+/// What handlers work with: one per node.
+pub(crate) struct App {
+    /// This node.
+    pub(crate) node_id: NodeId,
+    /// Its settings.
+    pub(crate) config: NodeConfig,
+    /// Its data directory, for the identities in it.
+    pub(crate) data: Arc<DataDir>,
+    /// The consensus.
+    pub(crate) raft: Handle,
+    /// The leader's deadlines.
+    pub(crate) leases: Leases,
+    /// Who waits for claims here.
+    pub(crate) waits: Waits,
+    /// The client to the leader.
+    pub(crate) forward: reqwest::Client,
+    /// The way out.
+    pub(crate) drain: Drain,
+    /// Who may do what.
+    pub(crate) policy: Policy,
+    /// What is counted.
+    pub(crate) metrics: Arc<Metrics>,
+    /// How peers reach this node's cluster.
+    pub(crate) peers: crate::peer::PeerPool,
+}
+
+impl App {
+    /// The one place where rights are checked.
+    pub(crate) fn authorize(&self, context: &Context, verb: Verb, resources: &[Resource]) -> Result<(), ApiError> {
+        self.policy
+            .authorize(&context.identity, verb, resources)
+            .map_err(|_| ApiError::new(ErrorCode::Forbidden, "the access policy does not allow this"))
+    }
+
+    /// Where the leader's API is, when another node leads.
+    pub(crate) fn leader_api(&self, status: &Status) -> Option<String> {
+        let leader = status.leader.filter(|leader| *leader != self.node_id)?;
+        status.membership.members.get(&leader).map(|member| member.api.clone())
+    }
+}
+
+/// The routes of the REST API.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let namespace = "/v1/namespaces/{namespace}";
+    let lock = "/v1/namespaces/{namespace}/locks/{lock}";
+    Router::new()
+        .route("/v1/namespaces", get(namespaces::list))
+        .route(namespace, put(namespaces::put).get(namespaces::get).delete(namespaces::delete))
+        .route("/v1/sessions", get(sessions::list).post(sessions::post))
+        .route("/v1/sessions/{session}", put(sessions::put).get(sessions::get).delete(sessions::delete))
+        .route("/v1/sessions/{session}/keepalive", post(sessions::keepalive))
+        .route(&format!("{namespace}/locks"), get(locks::list))
+        .route(lock, get(locks::get))
+        .route(&format!("{lock}/force-release"), post(locks::force_release))
+        .route(&format!("{lock}/claims"), post(claims::post))
+        .route(&format!("{lock}/claims/{{claim}}"), put(claims::put).get(claims::get).delete(claims::delete))
+        .route(&format!("{namespace}/config"), get(config::list))
+        .route(&format!("{namespace}/config/{{*key}}"), get(config::get).put(config::put).delete(config::delete))
+        .route("/v1/cluster", get(cluster::status))
+        .route("/v1/cluster/bootstrap", post(cluster::bootstrap))
+        .route("/v1/cluster/members", post(cluster::add))
+        .route("/v1/cluster/members/{id}", axum::routing::delete(cluster::remove))
+        .route("/v1/cluster/members/{id}/promote", post(cluster::promote))
+        .route("/v1/cluster/transfer-leader", post(cluster::transfer))
+        .route("/errors/{code}", get(ops::error_page))
+        .fallback(no_route)
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), around))
+        .with_state(app)
+}
+
+async fn no_route(request: Request) -> ApiError {
+    ApiError::new(ErrorCode::RouteNotFound, format!("there is nothing at {}", request.uri().path()))
+}
+
+/// The request's id: the caller's if it is usable, else a new one.
+fn request_id(request: &Request) -> String {
+    let given = request.headers().get(header::REQUEST_ID).and_then(|value| value.to_str().ok());
+    match given {
+        Some(id) if !id.is_empty() && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_graphic()) => id.to_owned(),
+        Some(_) | None => format!("{:016x}", rand::random::<u64>()),
+    }
+}
+
+/// What every request passes through: its id, its span, its count, and the headers that every answer has.
+async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let began = std::time::Instant::now();
+    let id = request_id(&request);
+    let id_header = HeaderValue::from_str(&id).expect("a request id is visible ASCII");
+    request.headers_mut().insert(header::REQUEST_ID, id_header.clone());
+    let method = request.method().clone();
+    let route = request
+        .extensions()
+        .get::<axum::extract::MatchedPath>()
+        .map_or_else(|| "unmatched".to_owned(), |matched| matched.as_str().to_owned());
+    let span = tracing::info_span!("request", request_id = %id, node = %app.node_id, method = %method, route = %route);
+    let in_flight = app.metrics.request_began();
+    let mut response = if app.drain.is_closed() && !route.starts_with("/v1/cluster") {
+        error::shutting_down().into_response()
+    } else {
+        next.run(request).instrument(span.clone()).await
+    };
+    drop(in_flight);
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        response = method_not_allowed(&method, response);
+    }
+    let headers = response.headers_mut();
+    headers.insert(header::REQUEST_ID, id_header);
+    if !headers.contains_key(header::SERVED_BY) {
+        let served_by = HeaderValue::from_str(&app.node_id.to_string()).expect("hex digits are ASCII");
+        headers.insert(header::SERVED_BY, served_by);
+    }
+    if let Some(cluster) = app.data.cluster_id().and_then(|id| HeaderValue::from_str(&id).ok()) {
+        headers.insert(header::CLUSTER_ID, cluster);
+    }
+    if !headers.contains_key(header::REVISION) {
+        headers.insert(header::REVISION, HeaderValue::from(app.raft.applied().revision.as_u64()));
+    }
+    let status = response.status().as_u16();
+    span.in_scope(|| tracing::debug!(status, elapsed_ms = began.elapsed().as_millis(), "answered"));
+    app.metrics.request_ended(RequestLabels::new(&method, &route, status), began.elapsed());
+    response
+}
+
+/// The router's own refusal, as a problem document that keeps its `Allow`.
+fn method_not_allowed(method: &axum::http::Method, refusal: Response) -> Response {
+    let allow = refusal.headers().get(axum::http::header::ALLOW).cloned();
+    let allowed = allow.as_ref().and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
+    let detail = format!("{method} is not allowed here; allowed: {allowed}");
+    let mut response = ApiError::new(ErrorCode::MethodNotAllowed, detail).into_response();
+    if let Some(allow) = allow {
+        response.headers_mut().insert(axum::http::header::ALLOW, allow);
+    }
+    response
+}
