@@ -145,7 +145,7 @@ impl Metrics {
         raft.applied_index.set(status.applied_index.unwrap_or(0));
         raft.snapshot_index.set(status.snapshot_index.unwrap_or(0));
         raft.purged_index.set(status.purged_index.unwrap_or(0));
-        raft.quorum_ack_age_seconds.set(status.quorum_ack_ms.map_or(0.0, |ms| Duration::from_millis(ms).as_secs_f64()));
+        raft.quorum_ack_age_seconds.set(status.quorum_ack_ms().map_or(0.0, |ms| Duration::from_millis(ms).as_secs_f64()));
         raft.proposals_pending.set(i64::try_from(app.raft.proposals_pending()).unwrap_or(i64::MAX));
         raft.log_fsyncs.set(self.counters.log_syncs());
         raft.log_appends.set(self.counters.log_appends());

@@ -10,6 +10,7 @@
 //! 5. The operator decides only from what it observed; `plan` is a function; executing a stale plan is harmless.
 
 pub mod deadlines;
+pub mod membership;
 pub mod domain;
 pub mod limits;
 

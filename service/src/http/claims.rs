@@ -163,7 +163,9 @@ async fn serve(app: &App, ask: &Ask) -> Result<Response, ApiError> {
             if ask.sent.wait_ms == 0 {
                 return Ok(still_queued(ask, &queued, applied.revision));
             }
-            let wait = app.leases.open_wait(WaitRef { claim: ask.acquire.claim.clone(), enqueued });
+            let wait = WaitRef { claim: ask.acquire.claim.clone(), enqueued };
+            let open = app.leases.open_wait(&app.raft, wait, applied.revision).await;
+            let wait = open.map_err(|_| error::outcome_unknown("another node leads now; the claim keeps its place", true))?;
             wait_for_grant(app, ask, &queued, &waiter, &wait).await
         }
         other => Err(unexpected(&other)),
@@ -234,7 +236,7 @@ fn look(app: &App, ask: &Ask) -> Result<Option<Response>, ApiError> {
             Some(held(app, ask, StatusCode::CREATED, token, &session, revision))
         }
         Some(ClaimState::Queued { .. }) => None,
-        Some(ClaimState::Ended { reason, token }) => return Err(ended(reason, token)),
+        Some(ClaimState::Ended { reason, token, .. }) => return Err(ended(reason, token)),
         // Its tombstone went with its session.
         None => return Err(ended(EndReason::Expired, None)),
     })
@@ -362,7 +364,7 @@ pub(crate) async fn get(State(app): State<Arc<App>>, path: ClaimPath, request: R
                 holders: holders.iter().map(error::holder_view).collect(),
                 label: Some(label).filter(|label| !label.is_empty()),
             }),
-            ClaimState::Ended { reason, token } => ClaimView::ended(EndedClaim {
+            ClaimState::Ended { reason, token, .. } => ClaimView::ended(EndedClaim {
                 claim,
                 reason: error::end_reason(reason),
                 fencing_token: token.map(FencingToken::as_u64),

@@ -20,7 +20,12 @@ pub(crate) struct AppliedMark {
 #[derive(Debug)]
 pub(crate) enum Notice {
     /// Entries were applied and written.
-    Applied(Vec<Event>),
+    Applied {
+        /// What happened in them.
+        events: Vec<Event>,
+        /// The store's revision after them.
+        revision: Revision,
+    },
     /// The whole state was replaced by a snapshot: whoever waits must look again.
     Replaced,
 }

@@ -136,7 +136,7 @@ impl Handle {
     }
 
     /// The leader's reading of the replicated clock: never a wall clock, and the same base for a whole leadership.
-    fn log_time(&self, leader: LeaderId) -> LogTime {
+    fn time_of(&self, leader: LeaderId) -> LogTime {
         let mut base = self.inner.clock.lock().unwrap_or_else(PoisonError::into_inner);
         let current = match *base {
             Some(current) if current.leader == leader => current,
@@ -148,6 +148,14 @@ impl Handle {
         current.time.after_ms(elapsed_ms)
     }
 
+    /// The replicated clock as this node reads it: moving while it leads, at the last applied entry otherwise.
+    pub(crate) fn log_time(&self) -> LogTime {
+        match self.status().leading {
+            Some(leader) => self.time_of(leader),
+            None => self.applied().time,
+        }
+    }
+
     /// Puts a command into the log and waits until it is durable on a majority and applied here.
     ///
     /// # Errors
@@ -157,7 +165,7 @@ impl Handle {
         let Ok(permit) = Arc::clone(&self.inner.in_flight).try_acquire_owned() else {
             return Err(ProposeError::Overloaded);
         };
-        let proposal = Proposal { level: LEVEL, time: self.log_time(leader), replay, command };
+        let proposal = Proposal { level: LEVEL, time: self.time_of(leader), replay, command };
         let bytes = proposal.encode();
         if limits::ENTRY_BYTES_MAX < bytes.len() {
             return Err(ProposeError::TooLarge { bytes: bytes.len(), bytes_max: limits::ENTRY_BYTES_MAX });

@@ -142,7 +142,7 @@ impl Handle {
 
     /// What the rules want to know.
     pub(crate) fn members(&self, status: &Status) -> Members {
-        let removed = self.look(|view| view.removed_nodes()).unwrap_or_default();
+        let removed = self.look(|view| view.removed_nodes()).unwrap_or_default().into_iter().collect();
         Members {
             leader: status.node,
             voter_sets: status.membership.voter_sets.clone(),
@@ -151,7 +151,7 @@ impl Handle {
             removed,
             last_index: status.last_log_index.unwrap_or(0),
             matched: status.matched.iter().map(|(node, index)| (*node, index.unwrap_or(0))).collect(),
-            last_ack_ms: status.last_ack_ms.iter().filter_map(|(node, ms)| Some((*node, (*ms)?))).collect(),
+            last_ack_ms: status.last_acked.keys().filter_map(|node| Some((*node, status.last_ack_ms(*node)?))).collect(),
         }
     }
 

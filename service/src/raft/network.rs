@@ -13,8 +13,9 @@ use openraft::AnyError;
 use tokio_util::sync::CancellationToken;
 
 use crate::peer::{CallChannel, CallError, Lost, NotSent, Peer, PeerPool, TransferError};
-use crate::raft::codec::{self, Encoded};
+use crate::raft::codec::{self, Encoded, Malformed, Reader};
 use crate::raft::snapshot::SnapshotFiles;
+use crate::storage::record::Kind;
 use crate::raft::types::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse, TypeConfig,
     Vote, VoteRequest, VoteResponse,
@@ -150,9 +151,10 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse, StreamingError<TypeConfig>> {
-        let header = codec::encode(&[], &SnapshotHeader { vote, meta: snapshot.meta });
+        let (manifest, files) = snapshot.snapshot.to_send().map_err(|error| StreamingError::Network(NetworkError::new(&error)))?;
+        let header = codec::encode(&[], &SnapshotHeader { vote, manifest });
         let stop = CancellationToken::new();
-        let sending = self.peer.send_files(header, snapshot.snapshot.files_to_send(), &stop);
+        let sending = self.peer.send_files(header, files, &stop);
         let answer = tokio::select! {
             sent = sending => sent.map_err(|error| transfer_failed(&error))?,
             closed = cancel => {
@@ -176,8 +178,21 @@ fn transfer_failed(error: &TransferError) -> StreamingError<TypeConfig> {
 pub(crate) struct SnapshotHeader {
     /// The leadership that sends it.
     pub(crate) vote: Vote,
-    /// What it contains.
-    pub(crate) meta: crate::raft::types::SnapshotMeta,
+    /// The sender's manifest: what it contains, and its files with their checksums.
+    pub(crate) manifest: Bytes,
+}
+
+impl Encoded for SnapshotHeader {
+    const KIND: Kind = Kind { what: "snapshot header", version: 1 };
+
+    fn write(&self, out: &mut Vec<u8>) {
+        self.vote.write(out);
+        out.extend_from_slice(&self.manifest);
+    }
+
+    fn read(input: &mut Reader) -> Result<Self, Malformed> {
+        Ok(Self { vote: Vote::read(input)?, manifest: input.rest() })
+    }
 }
 
 /// The first byte of an answer: the message follows.

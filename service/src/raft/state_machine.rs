@@ -37,13 +37,8 @@ pub(super) fn applied_row(
     match get(&APPLIED_KEY)? {
         Some(row) => codec::decode(&APPLIED_KEY, &row.into())
             .map_err(|source| StorageError::Record { path: "state".into(), source }),
-        None => Ok(SnapshotMeta::default()),
+        None => Ok(SnapshotMeta { last_log_id: None, last_membership: StoredMembership::default() }),
     }
-}
-
-/// A membership's log id names its snapshot, so that two snapshots with one content have one name.
-fn snapshot_id(last: Option<&LogId>) -> String {
-    last.map_or_else(|| "empty".to_owned(), super::membership::log_id_text)
 }
 
 /// The state machine of one node.
@@ -150,14 +145,14 @@ impl StateMachine {
         let applied = SnapshotMeta {
             last_log_id: self.last_applied,
             last_membership: self.membership.clone(),
-            snapshot_id: snapshot_id(self.last_applied.as_ref()),
         };
         rows.insert(APPLIED_KEY.to_vec(), Some(codec::encode(&APPLIED_KEY, &applied).to_vec()));
         state.write(rows)?;
         self.publish();
         if !events.is_empty() {
+            let revision = self.machine.meta().revision;
             // Nobody listens only while the node ends.
-            let _ = self.notices.send(Notice::Applied(events));
+            let _ = self.notices.send(Notice::Applied { events, revision });
         }
         for (responder, response) in answers {
             responder.send(response);
@@ -241,7 +236,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         self.machine = load_machine(&self.state)?;
         self.read_applied()?;
         self.counters.snapshot_installed();
-        tracing::info!(last = %snapshot_id(self.last_applied.as_ref()), "installed a snapshot");
+        tracing::info!(last = self.last_applied.map(|id| id.index()), "installed a snapshot");
         // Nobody listens only while the node ends.
         let _ = self.notices.send(Notice::Replaced);
         Ok(())

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_core::{LeaderId, Member, NodeId};
+use tokio::time::Instant;
 
 /// A node's part in the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,12 +45,12 @@ pub(crate) struct Status {
     pub(crate) snapshot_index: Option<u64>,
     /// The last index dropped from its log.
     pub(crate) purged_index: Option<u64>,
-    /// On the leader: milliseconds since a majority acknowledged it.
-    pub(crate) quorum_ack_ms: Option<u64>,
+    /// On the leader: when a majority last acknowledged it.
+    pub(crate) quorum_acked: Option<Instant>,
     /// On the leader: the last index each member has.
     pub(crate) matched: BTreeMap<NodeId, Option<u64>>,
-    /// On the leader: milliseconds since each member answered.
-    pub(crate) last_ack_ms: BTreeMap<NodeId, Option<u64>>,
+    /// On the leader: when each member last answered.
+    pub(crate) last_acked: BTreeMap<NodeId, Option<Instant>>,
     /// Why the consensus stopped for good; the node ends with it.
     pub(crate) fatal: Option<String>,
 }
@@ -65,6 +66,22 @@ pub(crate) struct Membership {
     pub(crate) members: BTreeMap<NodeId, Member>,
     /// Whether the entry is committed.
     pub(crate) committed: bool,
+}
+
+impl Status {
+    /// On the leader: milliseconds since a majority acknowledged it.
+    pub(crate) fn quorum_ack_ms(&self) -> Option<u64> {
+        self.quorum_acked.map(age_ms)
+    }
+
+    /// On the leader: milliseconds since a member answered.
+    pub(crate) fn last_ack_ms(&self, node: NodeId) -> Option<u64> {
+        self.last_acked.get(&node).copied().flatten().map(age_ms)
+    }
+}
+
+fn age_ms(instant: Instant) -> u64 {
+    u64::try_from(instant.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Membership {

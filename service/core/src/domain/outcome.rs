@@ -77,6 +77,8 @@ pub enum Success {
     ForceReleased {
         /// The claim that was ended.
         claim: ClaimRef,
+        /// Its session.
+        session: SessionId,
     },
     /// The value is written.
     ConfigPut {

@@ -16,7 +16,7 @@ use crate::domain::{
     ClaimRef, EndReason, Fault, LockMode, Meta, SessionSpec, Table, Tables, WaitRef, key, record,
 };
 use crate::limits::PAGE_ROWS_MAX;
-use crate::{FencingToken, NamespaceName, NodeId, Revision, SessionId};
+use crate::{FencingToken, LogTime, NamespaceName, NodeId, Revision, SessionId};
 
 pub use config::{ConfigEntry, ConfigItem, ConfigQuery};
 pub use lock::{ClaimState, LockSummary, LockView, Waiter};
@@ -234,6 +234,15 @@ impl<'a, T: Tables> View<'a, T> {
             };
             Ok(ClaimView { claim, mode, label, token, since_ms: now.ms_since(since) })
         })
+    }
+
+    /// When the next lock delay ends, by the replicated clock; none while none runs.
+    ///
+    /// # Errors
+    /// As [`View::meta`].
+    pub fn next_lock_delay(&self) -> Result<Option<LogTime>, Fault> {
+        let rows = record::rows(self.0, Table::LockDelay, &KeyRange::all(), 1)?;
+        rows.first().map(|(key, _)| KeyReader::new(Table::LockDelay, key).time()).transpose()
     }
 
     /// Every live session, to rebuild the leader's deadlines.

@@ -1,0 +1,129 @@
+//! Locks as seen from outside: who holds, who waits, and the administrator's way to end a claim.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+use holdfast_api::claims::ClaimMode;
+use holdfast_api::locks::{ForceReleaseRequest, ForceReleaseView, LockList, LockView, QueuedView};
+use holdfast_core::domain::{Command, Fault, LockMode, LockRef, Rejection, Success, Tables, View};
+use holdfast_core::{FencingToken, LockName, Revision, limits};
+use http::StatusCode;
+
+use crate::auth::{Resource, Verb};
+use crate::http::App;
+use crate::http::dispatch::{Call, dispatch};
+use crate::http::error::{self, ApiError};
+use crate::http::read::{self, Cursor, Page, ReadMode};
+use crate::http::request::{self, Context, short_text};
+use crate::http::respond;
+
+/// Waiters shown with one lock.
+const QUEUE_SHOWN_MAX: usize = limits::PAGE_ROWS_MAX;
+/// Waiters shown with each lock of a list.
+const QUEUE_SHOWN_IN_LIST_MAX: usize = 10;
+
+fn view(store: &View<'_, impl Tables>, lock: &LockRef, queue_max: usize) -> Result<LockView, Fault> {
+    let found = store.lock(lock, queue_max)?;
+    let queue = found.queue.into_iter().zip(0..).map(|(waiter, position)| QueuedView {
+        claim: waiter.claim.as_str().to_owned(),
+        session: waiter.session.as_str().to_owned(),
+        label: Some(waiter.label).filter(|label| !label.is_empty()),
+        position,
+        waiting_ms: waiter.waited_ms,
+    });
+    Ok(LockView {
+        namespace: lock.namespace.as_str().to_owned(),
+        name: lock.lock.as_str().to_owned(),
+        mode: found.mode.map(|mode| match mode {
+            LockMode::Exclusive => ClaimMode::Exclusive,
+        }),
+        holders: found.holders.iter().map(error::holder_view).collect(),
+        queue: queue.collect(),
+        last_token: found.last_token.as_u64(),
+        delay_remaining_ms: Some(found.delay_remaining_ms).filter(|ms| *ms != 0),
+    })
+}
+
+/// `GET …/locks/{name}`.
+pub(crate) async fn get(
+    State(app): State<Arc<App>>,
+    Path((namespace, lock)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (context, _) = Context::split(request);
+    let lock = LockRef { namespace: request::namespace(namespace)?, lock: LockName::new(lock)? };
+    app.authorize(&context, Verb::Read, &[Resource::Lock(lock.clone())])?;
+    read::read(&app, &context, ReadMode::of(&context)?, |store| {
+        let revision = store.meta()?.revision;
+        if store.namespace(&lock.namespace)?.is_none() {
+            return Ok(Err(error::from_rejection(Rejection::NamespaceNotFound)));
+        }
+        Ok(Ok(respond::json(StatusCode::OK, &view(store, &lock, QUEUE_SHOWN_MAX)?, revision)))
+    })
+    .await
+}
+
+/// `GET …/locks`: locks that are used or were recently.
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    Path(namespace): Path<String>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (context, _) = Context::split(request);
+    let namespace = request::namespace(namespace)?;
+    let page = Page::of(&context)?;
+    app.authorize(&context, Verb::Read, &[Resource::Locks(namespace.clone(), page.prefix.clone())])?;
+    let after = page.after.as_ref().map(|cursor| LockName::new(cursor.after.clone())).transpose()?;
+    read::read(&app, &context, page.mode, |store| {
+        let revision = store.meta()?.revision;
+        if store.namespace(&namespace)?.is_none() {
+            return Ok(Err(error::from_rejection(Rejection::NamespaceNotFound)));
+        }
+        let found = store.locks(&namespace, &page.prefix, after.as_ref(), page.limit)?;
+        let lock = |name: LockName| LockRef { namespace: namespace.clone(), lock: name };
+        let items = found.items.into_iter().map(|found| view(store, &lock(found.lock), QUEUE_SHOWN_IN_LIST_MAX));
+        let items = items.collect::<Result<Vec<_>, Fault>>()?;
+        let next = found.next.map(|last| Cursor { revision, after: last.as_str().to_owned() }.to_text());
+        let answer = LockList { items, revision: revision.as_u64(), next_cursor: next };
+        Ok(Ok(respond::json(StatusCode::OK, &answer, revision)))
+    })
+    .await
+}
+
+/// `POST …/locks/{name}/force-release`.
+pub(crate) async fn force_release(
+    State(app): State<Arc<App>>,
+    Path((namespace, lock)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (context, body) = Context::split(request);
+    let lock = LockRef { namespace: request::namespace(namespace)?, lock: LockName::new(lock)? };
+    app.authorize(&context, Verb::Administer, &[Resource::Lock(lock.clone())])?;
+    let (ForceReleaseRequest { fencing_token, reason }, sent) = request::json(&context, body).await?;
+    let reason = short_text("/reason", reason, limits::REASON_BYTES_MAX)?;
+    let token = FencingToken::of_grant(Revision::new(fencing_token));
+    let replay = context.replay_key(lock.namespace.as_str(), &sent)?;
+    let replays = replay.is_some();
+    let same_body = |_| -> Bytes { sent.clone() };
+    dispatch(&app, Call::same(&context, &same_body, replays), || async {
+        let command = Command::ForceRelease { lock: lock.clone(), token, reason: reason.clone() };
+        let applied =
+            app.raft.propose(command, replay).await.map_err(|failure| error::from_propose(failure, replays))?;
+        match applied.outcome.map_err(error::from_rejection)? {
+            Success::ForceReleased { claim, session } => {
+                tracing::info!(token = fencing_token, reason, "a claim was ended by force");
+                let answer = ForceReleaseView {
+                    claim: claim.claim.as_str().to_owned(),
+                    session: session.as_str().to_owned(),
+                    fencing_token,
+                    revision: applied.revision.as_u64(),
+                };
+                Ok(respond::json(StatusCode::OK, &answer, applied.revision))
+            }
+            _ => Err(error::outcome_unknown("the node answered with the outcome of another command", replays)),
+        }
+    })
+    .await
+}

@@ -1,0 +1,228 @@
+//! Sessions: what holds claims, and must be kept alive.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+use holdfast_api::sessions::{ClaimRef as ClaimRefView, KeepaliveView, LiveState, SessionList, SessionRequest, SessionView};
+use holdfast_api::{ErrorCode, path};
+use holdfast_core::domain::{self, ClaimView, Command, Rejection, SessionSpec, SessionState, Success};
+use holdfast_core::{FencingToken, RESERVED_ID_PREFIX, Revision, SessionId, limits};
+use http::{HeaderValue, Method, StatusCode};
+
+use crate::auth::{Resource, Verb};
+use crate::http::App;
+use crate::http::dispatch::{Call, dispatch};
+use crate::http::error::{self, ApiError};
+use crate::http::read::{self, Cursor, Page, ReadMode};
+use crate::http::request::{self, Context, in_range, invalid_field, short_text};
+use crate::http::respond;
+use crate::leases::KeepaliveError;
+
+fn spec(request: SessionRequest) -> Result<SessionSpec, ApiError> {
+    let SessionRequest { ttl_ms, name, labels, lock_delay_ms } = request;
+    Ok(SessionSpec {
+        ttl_ms: in_range(
+            "/ttl_ms",
+            ttl_ms.unwrap_or(limits::TTL_MS_DEFAULT),
+            limits::TTL_MS_MIN,
+            limits::TTL_MS_MAX,
+        )?,
+        name: short_text("/name", name.unwrap_or_default(), limits::LABEL_BYTES_MAX)?,
+        labels: checked_labels(labels)?,
+        lock_delay_ms: in_range("/lock_delay_ms", lock_delay_ms.unwrap_or(0), 0, limits::LOCK_DELAY_MS_MAX)?,
+    })
+}
+
+fn checked_labels(labels: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, ApiError> {
+    if limits::SESSION_LABELS_MAX < labels.len() {
+        let why = format!("a session has at most {} labels", limits::SESSION_LABELS_MAX);
+        return Err(invalid_field("/labels", why));
+    }
+    labels
+        .into_iter()
+        .map(|(name, value)| {
+            if name.is_empty() {
+                return Err(invalid_field("/labels", "a label's name is not empty"));
+            }
+            let name = short_text("/labels", name, limits::LABEL_BYTES_MAX)?;
+            Ok((name, short_text("/labels", value, limits::LABEL_BYTES_MAX)?))
+        })
+        .collect()
+}
+
+/// `PUT /v1/sessions/{id}`: create, or learn that it is there.
+pub(crate) async fn put(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (context, body) = Context::split(request);
+    let id = SessionId::new(id)?;
+    if id.is_reserved() {
+        return Err(ApiError::new(
+            ErrorCode::InvalidName,
+            format!("session ids that begin with {RESERVED_ID_PREFIX} are given out by the server only"),
+        ));
+    }
+    create(&app, &context, id, body).await
+}
+
+/// `POST /v1/sessions`: the same with an id that this node chooses.
+pub(crate) async fn post(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+    let (context, body) = Context::split(request);
+    let id = SessionId::new(context.chosen_id()?)?;
+    let location = path::session(id.as_str());
+    let keyed = context.idempotency_key()?.is_some();
+    let mut response = create(&app, &context, id, body).await.map_err(|failure| match failure.code() {
+        ErrorCode::SessionExists if keyed => error::from_rejection(Rejection::ReplayKeyReused),
+        _ => failure,
+    })?;
+    *response.status_mut() = StatusCode::CREATED;
+    let location = HeaderValue::from_str(&location).expect("an encoded path is ASCII");
+    response.headers_mut().insert(http::header::LOCATION, location);
+    Ok(response)
+}
+
+async fn create(app: &App, context: &Context, id: SessionId, body: Body) -> Result<Response, ApiError> {
+    app.authorize(context, Verb::Write, &[Resource::Session(Some(id.clone()))])?;
+    let (request, sent) = request::json::<SessionRequest>(context, body).await?;
+    let spec = spec(request)?;
+    let same_body = |_| sent.clone();
+    let call = Call { method: Method::PUT, target: path::session(id.as_str()), ..Call::same(context, &same_body, true) };
+    dispatch(app, call, || async {
+        let command = Command::CreateSession { id: id.clone(), spec: spec.clone() };
+        let applied = app.raft.propose(command, None).await.map_err(|failure| error::from_propose(failure, true))?;
+        let Success::Session { create_revision, spec, created } = applied.outcome.map_err(error::from_rejection)? else {
+            return Err(error::outcome_unknown("the node answered with the outcome of another command", true));
+        };
+        let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+        let claims = if created { Vec::new() } else { app.raft.look(|view| view.session_claims(&id)).map_err(error::from_read)? };
+        Ok(respond::json(status, &view(app, &id, spec, create_revision, &claims), applied.revision))
+    })
+    .await
+}
+
+fn view(app: &App, id: &SessionId, spec: SessionSpec, create_revision: Revision, claims: &[ClaimView]) -> SessionView {
+    let SessionSpec { ttl_ms, name, labels, lock_delay_ms } = spec;
+    SessionView {
+        id: id.as_str().to_owned(),
+        ttl_ms,
+        remaining_ms: app.leases.remaining_ms(id),
+        name: Some(name).filter(|name| !name.is_empty()),
+        labels,
+        lock_delay_ms,
+        create_revision: create_revision.as_u64(),
+        claims: claims.iter().map(claim_ref).collect(),
+    }
+}
+
+fn claim_ref(claim: &ClaimView) -> ClaimRefView {
+    ClaimRefView {
+        namespace: claim.claim.lock.namespace.as_str().to_owned(),
+        lock: claim.claim.lock.lock.as_str().to_owned(),
+        claim: claim.claim.claim.as_str().to_owned(),
+        state: if claim.token.is_some() { LiveState::Held } else { LiveState::Queued },
+        fencing_token: claim.token.map(FencingToken::as_u64),
+    }
+}
+
+/// `POST /v1/sessions/{id}/keepalive`: renew. No entry is written; the leader confirms itself and remembers.
+pub(crate) async fn keepalive(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (context, body) = Context::split(request);
+    let id = SessionId::new(id)?;
+    app.authorize(&context, Verb::Write, &[Resource::Session(Some(id.clone()))])?;
+    request::body(&context, body, 0).await.map_err(|_| {
+        ApiError::new(ErrorCode::TooLarge, "a keepalive has no body")
+    })?;
+    let no_body = |_| Bytes::new();
+    dispatch(&app, Call::same(&context, &no_body, true), || async {
+        // From its receipt at this leader: what lay in a queue before counts against the session, never for it.
+        let received_at_ms = app.leases.now_ms();
+        let kept = app.leases.keepalive(&app.raft, &id, received_at_ms).await.map_err(not_kept)?;
+        let answer = KeepaliveView {
+            ttl_ms: kept.ttl_ms,
+            remaining_ms: kept.remaining_ms,
+            claims: kept.claims.iter().map(claim_ref).collect(),
+        };
+        Ok(respond::json(StatusCode::OK, &answer, kept.revision))
+    })
+    .await
+}
+
+fn not_kept(failure: KeepaliveError) -> ApiError {
+    match failure {
+        KeepaliveError::Gone(Some(SessionState::Ended { reason, .. })) => {
+            error::from_rejection(Rejection::SessionExpired { reason })
+        }
+        KeepaliveError::Gone(Some(SessionState::Live(_)) | None) => error::from_rejection(Rejection::SessionNotFound),
+        KeepaliveError::Read(failure) => error::from_read(failure),
+    }
+}
+
+/// `GET /v1/sessions/{id}`.
+pub(crate) async fn get(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (context, _) = Context::split(request);
+    let id = SessionId::new(id)?;
+    app.authorize(&context, Verb::Read, &[Resource::Session(Some(id.clone()))])?;
+    read::read(&app, &context, ReadMode::of(&context)?, |store| {
+        Ok(match store.session(&id)? {
+            None => Err(error::from_rejection(Rejection::SessionNotFound)),
+            Some(SessionState::Ended { reason, .. }) => Err(error::from_rejection(Rejection::SessionExpired { reason })),
+            Some(SessionState::Live(domain::SessionView { spec, create_revision, .. })) => {
+                let claims = store.session_claims(&id)?;
+                let answer = view(&app, &id, spec, create_revision, &claims);
+                Ok(respond::json(StatusCode::OK, &answer, store.meta()?.revision))
+            }
+        })
+    })
+    .await
+}
+
+/// `GET /v1/sessions`: live sessions, by id; their claims are with each session.
+pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
+    let (context, _) = Context::split(request);
+    app.authorize(&context, Verb::Read, &[Resource::Session(None)])?;
+    let page = Page::of(&context)?;
+    let after = page.after.as_ref().map(|cursor| SessionId::new(cursor.after.clone())).transpose()?;
+    read::read(&app, &context, page.mode, |store| {
+        let revision = store.meta()?.revision;
+        let found = store.sessions(after.as_ref(), page.limit)?;
+        let items = found.items.into_iter().filter(|session| session.id.as_str().starts_with(&page.prefix));
+        let items = items.map(|session| view(&app, &session.id, session.spec, session.create_revision, &[]));
+        let next = found.next.map(|last| Cursor { revision, after: last.as_str().to_owned() }.to_text());
+        let answer = SessionList { items: items.collect(), revision: revision.as_u64(), next_cursor: next };
+        Ok(Ok(respond::json(StatusCode::OK, &answer, revision)))
+    })
+    .await
+}
+
+/// `DELETE /v1/sessions/{id}`: end it and release everything.
+pub(crate) async fn delete(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (context, _) = Context::split(request);
+    let id = SessionId::new(id)?;
+    app.authorize(&context, Verb::Write, &[Resource::Session(Some(id.clone()))])?;
+    let no_body = |_| Bytes::new();
+    dispatch(&app, Call::same(&context, &no_body, true), || async {
+        let command = Command::EndSession { id: id.clone() };
+        let applied = app.raft.propose(command, None).await.map_err(|failure| error::from_propose(failure, true))?;
+        let _: Success = applied.outcome.map_err(error::from_rejection)?;
+        Ok(respond::no_content(applied.revision))
+    })
+    .await
+}

@@ -1,0 +1,237 @@
+//! Opens what is on the disk and starts the consensus on it; keeps [`Status`] up to date.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use holdfast_core::{LeaderId, NodeId, Term};
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{Config, RaftMetrics, ServerState, SnapshotPolicy};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::peer::PeerPool;
+use crate::raft::applied::{AppliedMark, Notice};
+use crate::raft::codec;
+use crate::raft::counters::RaftCounters;
+use crate::raft::handle::Handle;
+use crate::raft::log_store::LogStore;
+use crate::raft::membership::log_id_text;
+use crate::raft::network::Network;
+use crate::raft::state_machine::{StateMachine, StateMachineParts};
+use crate::raft::status::{Membership, Role, Status};
+use crate::raft::types::{StoredMembership, TypeConfig};
+use crate::raft::HoldfastRaft;
+use crate::storage::data_dir::{DataDir, OpenError};
+use crate::storage::latch::StorageError;
+use crate::storage::log_db::{LogDb, LogOpenError};
+use crate::storage::snapshot_store::{SnapshotError, SnapshotStore};
+use crate::storage::state_db::{StateDb, StateHandle};
+
+/// Heartbeats, in milliseconds.
+const HEARTBEAT_MS: u64 = 100;
+/// The shortest wait of a follower that hears no leader before it asks for votes, in milliseconds.
+const ELECTION_MS_MIN: u64 = 400;
+/// The longest, which is also the lease of a leader.
+const ELECTION_MS_MAX: u64 = 800;
+/// A leader without a majority gives up its term after this, so that a partial partition cannot leave the cluster without a
+/// usable leader for ever. At least twice the lease.
+const QUORUM_LOSS_PROBE_MS: u64 = 3 * ELECTION_MS_MAX;
+/// How long a follower may take to install a snapshot, in milliseconds.
+const INSTALL_SNAPSHOT_MS: u64 = 300_000;
+/// Entries between two snapshots.
+const SNAPSHOT_ENTRIES: u64 = 50_000;
+/// Entries kept below a snapshot, for followers that were away shortly.
+const ENTRIES_KEPT: u64 = 20_000;
+/// Entries in one message to a follower.
+const PAYLOAD_ENTRIES: u64 = 300;
+/// Entries purged at once.
+const PURGE_ENTRIES: u64 = 1_024;
+
+/// Overrides how many entries lie between two snapshots and how many are kept below one, for tests that want snapshots soon.
+const SNAPSHOT_ENTRIES_VARIABLE: &str = "HOLDFAST_TEST_SNAPSHOT_ENTRIES";
+
+/// Why the consensus could not start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    /// The data directory.
+    #[error(transparent)]
+    Data(#[from] OpenError),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogOpenError),
+    /// The state.
+    #[error(transparent)]
+    State(#[from] StorageError),
+    /// The snapshots.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The state machine cannot read its own state.
+    #[error("load the state: {0}")]
+    Load(std::io::Error),
+    /// The consensus refused what it found.
+    #[error("start the consensus: {0}")]
+    Consensus(String),
+}
+
+/// A running consensus.
+pub(crate) struct Started {
+    /// The way in.
+    pub(crate) handle: Handle,
+    /// What happens in the state, in order.
+    pub(crate) notices: mpsc::UnboundedReceiver<Notice>,
+    /// Keeps the status up to date; ends with the consensus.
+    pub(crate) watcher: JoinHandle<()>,
+}
+
+fn raft_config() -> Config {
+    let snapshot_entries = std::env::var(SNAPSHOT_ENTRIES_VARIABLE).ok().and_then(|text| text.parse().ok());
+    Config {
+        cluster_name: "holdfast".to_owned(),
+        heartbeat_interval: HEARTBEAT_MS,
+        election_timeout_min: ELECTION_MS_MIN,
+        election_timeout_max: ELECTION_MS_MAX,
+        install_snapshot_timeout: INSTALL_SNAPSHOT_MS,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot_entries.unwrap_or(SNAPSHOT_ENTRIES)),
+        max_in_snapshot_log_to_keep: snapshot_entries.unwrap_or(ENTRIES_KEPT),
+        replication_lag_threshold: ENTRIES_KEPT,
+        max_payload_entries: PAYLOAD_ENTRIES,
+        purge_batch_size: PURGE_ENTRIES,
+        enable_pre_vote: Some(true),
+        quorum_loss_probe_interval: Some(QUORUM_LOSS_PROBE_MS),
+        enable_leader_restore: Some(false),
+        allow_log_reversion: Some(false),
+        ..Config::default()
+    }
+}
+
+/// Opens log, state and snapshots of a data directory and starts the consensus of its node.
+///
+/// # Errors
+/// [`StartError`] names the file; nothing was changed then.
+pub(crate) async fn start(data: Arc<DataDir>, pool: PeerPool, counters: Arc<RaftCounters>) -> Result<Started, StartError> {
+    let opened = tokio::task::spawn_blocking({
+        let data = Arc::clone(&data);
+        move || open(&data)
+    });
+    let Opened { log, state, snapshots } = opened.await.map_err(|error| StartError::Consensus(error.to_string()))??;
+    counters.attach_log(log.stats());
+    let (applied, applied_watch) = watch::channel(AppliedMark::default());
+    let (notices, notices_receiver) = mpsc::unbounded_channel();
+    let parts = StateMachineParts {
+        state: state.clone(),
+        data: Arc::clone(&data),
+        log: Arc::clone(&log),
+        snapshots: Arc::new(snapshots),
+        counters: Arc::clone(&counters),
+        applied,
+        notices,
+    };
+    let state_machine = StateMachine::load(parts).map_err(StartError::Load)?;
+    let node = data.identity().node_id;
+    let consensus = |error: &dyn std::fmt::Display| StartError::Consensus(error.to_string());
+    let config = raft_config().validate().map_err(|error| consensus(&error))?;
+    let log_store = LogStore::new(log);
+    let raft = HoldfastRaft::new(node, Arc::new(config), Network::new(pool, node), log_store, state_machine)
+        .await
+        .map_err(|error| consensus(&error))?;
+    let (status, status_watch) = watch::channel(Arc::new(status_of(&raft.metrics().borrow_watched(), *applied_watch.borrow())));
+    let watcher = tokio::spawn(watch_status(raft.clone(), applied_watch.clone(), status, counters));
+    let handle = Handle::new(raft, state, status_watch, applied_watch);
+    Ok(Started { handle, notices: notices_receiver, watcher })
+}
+
+struct Opened {
+    log: Arc<LogDb>,
+    state: StateHandle,
+    snapshots: SnapshotStore,
+}
+
+fn open(data: &DataDir) -> Result<Opened, StartError> {
+    let log = Arc::new(LogDb::open(&data.log_dir(), codec::ENTRY)?);
+    let state = StateHandle::new(StateDb::open(&data.current_state_dir()?)?);
+    let (snapshots, unreadable) = SnapshotStore::open(&data.snapshots_dir())?;
+    for error in unreadable {
+        tracing::warn!(%error, "ignoring a snapshot that cannot be read");
+    }
+    Ok(Opened { log, state, snapshots })
+}
+
+/// Turns the consensus library's metrics into [`Status`], until it stops.
+async fn watch_status(
+    raft: HoldfastRaft,
+    mut applied: watch::Receiver<AppliedMark>,
+    status: watch::Sender<Arc<Status>>,
+    counters: Arc<RaftCounters>,
+) {
+    let mut metrics = raft.metrics();
+    loop {
+        let now = status_of(&metrics.borrow_watched(), *applied.borrow_and_update());
+        let stopped = now.fatal.is_some();
+        status.send_if_modified(|before| {
+            if before.leader != now.leader && now.leader.is_some() {
+                counters.leader_changed();
+                tracing::info!(term = now.term, leader = ?now.leader.map(|id| id.to_string()), "the leader changed");
+            }
+            let changed = **before != now;
+            *before = Arc::new(now);
+            changed
+        });
+        if stopped {
+            return;
+        }
+        tokio::select! {
+            changed = metrics.changed() => if changed.is_err() { return },
+            // Only the first entry of a term can make a leader serve; what follows needs no look.
+            changed = applied.changed(), if status.borrow().leading.is_none() => if changed.is_err() { return },
+        }
+    }
+}
+
+fn status_of(metrics: &RaftMetrics<TypeConfig>, applied: AppliedMark) -> Status {
+    let role = match metrics.state {
+        ServerState::Leader => Role::Leader,
+        ServerState::Follower => Role::Follower,
+        ServerState::Candidate => Role::Candidate,
+        ServerState::Learner => Role::Learner,
+        ServerState::Shutdown => Role::Idle,
+    };
+    let vote = &metrics.vote;
+    let leadership = LeaderId { term: Term(vote.leader_id().term), node: vote.leader_id().node_id };
+    let leads = role == Role::Leader && vote.is_committed() && leadership.node == metrics.id;
+    Status {
+        node: metrics.id,
+        role,
+        term: metrics.current_term,
+        leader: metrics.current_leader,
+        leading: (leads && applied.leader == Some(leadership)).then_some(leadership),
+        membership: membership_of(&metrics.membership_config, &metrics.committed_membership_config),
+        last_log_index: metrics.last_log_index,
+        committed_index: metrics.local_committed.map(|id| id.index()),
+        applied_index: applied.index,
+        snapshot_index: metrics.snapshot.map(|id| id.index()),
+        purged_index: metrics.purged.map(|id| id.index()),
+        quorum_acked: metrics.last_quorum_acked.as_ref().map(|acked| **acked),
+        matched: matched_of(metrics),
+        last_acked: metrics
+            .heartbeat
+            .iter()
+            .flatten()
+            .map(|(node, acked)| (*node, acked.as_ref().map(|acked| **acked)))
+            .collect(),
+        fatal: metrics.running_state.as_ref().err().map(ToString::to_string),
+    }
+}
+
+fn matched_of(metrics: &RaftMetrics<TypeConfig>) -> BTreeMap<NodeId, Option<u64>> {
+    let replication = metrics.replication.iter().flatten();
+    replication.map(|(node, matched)| (*node, matched.as_ref().map(|id| id.index()))).collect()
+}
+
+fn membership_of(newest: &StoredMembership, committed: &StoredMembership) -> Membership {
+    Membership {
+        log_id: newest.log_id().as_ref().map(log_id_text),
+        voter_sets: newest.get_joint_config().clone(),
+        members: newest.nodes().map(|(node, member)| (*node, member.clone())).collect(),
+        committed: newest.log_id() == committed.log_id(),
+    }
+}
