@@ -4,4 +4,5 @@
 //! versioned form for each of its types, so that an upgrade of the library cannot change what is stored.
 
 pub(crate) mod codec;
+pub(crate) mod log_store;
 pub(crate) mod types;

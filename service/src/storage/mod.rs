@@ -18,5 +18,14 @@
 //! └── snapshots/<number>/{manifest, db/}
 //! ```
 
+pub(crate) mod data_dir;
+mod durable;
 pub(crate) mod latch;
+pub(crate) mod log_db;
+pub(crate) mod log_sync;
 pub(crate) mod record;
+pub(crate) mod snapshot_store;
+pub(crate) mod state_db;
+#[cfg(test)]
+pub(crate) mod testing;
+pub(crate) mod wal_check;
