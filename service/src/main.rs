@@ -1,3 +1,7 @@
-//! The binary `holdfast`.
+//! The binary `holdfast`: everything is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    holdfast::cli::run()
+}

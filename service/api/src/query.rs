@@ -57,7 +57,7 @@ impl FromStr for Consistency {
 pub struct ReadQuery {
     /// How fresh the answer must be.
     #[serde(default)]
-    pub consistency: Consistency,
+    pub consistency: Option<Consistency>,
     /// Wait until the node has applied this revision.
     #[serde(default)]
     pub min_revision: Option<u64>,
@@ -84,7 +84,7 @@ pub struct ListQuery {
     pub values: bool,
     /// How fresh the answer must be.
     #[serde(default)]
-    pub consistency: Consistency,
+    pub consistency: Option<Consistency>,
     /// Wait until the node has applied this revision.
     #[serde(default)]
     pub min_revision: Option<u64>,
@@ -96,7 +96,7 @@ impl ReadQuery {
     pub fn to_query_string(&self) -> String {
         let Self { consistency, min_revision, at_revision } = self;
         let mut query = QueryString::default();
-        query.push_consistency(*consistency);
+        query.push("consistency", *consistency);
         query.push("min_revision", *min_revision);
         query.push("at_revision", *at_revision);
         query.text
@@ -113,7 +113,7 @@ impl ListQuery {
         query.push("limit", *limit);
         query.push("cursor", cursor.as_ref());
         query.push("values", values.then_some(true));
-        query.push_consistency(*consistency);
+        query.push("consistency", *consistency);
         query.push("min_revision", *min_revision);
         query.text
     }
@@ -133,9 +133,6 @@ impl QueryString {
         self.text.push_str(&path::segment(&value.to_string()));
     }
 
-    fn push_consistency(&mut self, consistency: Consistency) {
-        self.push("consistency", (consistency != Consistency::default()).then_some(consistency));
-    }
 }
 
 #[cfg(test)]
@@ -154,7 +151,7 @@ mod tests {
             prefix: Some("a/b c&d".to_owned()),
             limit: Some(10),
             values: true,
-            consistency: Consistency::Stale,
+            consistency: Some(Consistency::Stale),
             ..ListQuery::default()
         };
         assert_eq!(list.to_query_string(), "?prefix=a%2Fb%20c%26d&limit=10&values=true&consistency=stale");

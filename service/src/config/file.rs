@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::config::{ConfigError, LogFormat};
+use crate::config::{ConfigError, LogFormat, RaftFile};
 
 /// What a file may set; a flag or an environment variable wins over it.
 #[derive(Debug, Default, Deserialize)]
@@ -24,6 +24,10 @@ pub(crate) struct FileConfig {
     pub(crate) ops_addr: Option<String>,
     /// As `--advertise-host`.
     pub(crate) advertise_host: Option<String>,
+    /// As `--cluster-id`.
+    pub(crate) cluster_id: Option<String>,
+    /// As the flags that begin with `--raft-`, without that beginning.
+    pub(crate) raft: Option<RaftFile>,
     /// As `--log-level`.
     pub(crate) log_level: Option<String>,
     /// As `--log-format`.

@@ -5,6 +5,8 @@
 
 mod file;
 mod node;
+mod raft;
 
 pub(crate) use file::FileConfig;
 pub(crate) use node::{ConfigError, LogFormat, NodeConfig, ServeArgs};
+pub(crate) use raft::{RaftArgs, RaftConfig, RaftFile};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
-use crate::config::FileConfig;
+use crate::config::{FileConfig, RaftArgs, RaftConfig};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -42,6 +42,9 @@ pub struct ServeArgs {
     /// The host by which other nodes reach this one; it never changes for a member [default: the host of each address]
     #[arg(long, env = "HOLDFAST_ADVERTISE_HOST", value_name = "HOST")]
     pub advertise_host: Option<String>,
+    /// Refuse to start on a data directory that belongs to another cluster than this one
+    #[arg(long, env = "HOLDFAST_CLUSTER_ID", value_name = "ID")]
+    pub cluster_id: Option<String>,
     /// A YAML file with the same names as these flags; flags and environment win
     #[arg(long, env = "HOLDFAST_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -51,6 +54,9 @@ pub struct ServeArgs {
     /// How log lines look [default: text]
     #[arg(long, env = "HOLDFAST_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
+    /// Timing of the consensus, for slow disks and networks.
+    #[command(flatten)]
+    pub raft: RaftArgs,
 }
 
 /// Why a configuration is refused; the process exits with 2.
@@ -84,6 +90,13 @@ pub(crate) enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// A value that is not usable.
+    pub(super) fn invalid(field: &'static str, value: impl ToString, why: impl Into<String>) -> Self {
+        Self::Invalid { field, value: value.to_string(), why: why.into() }
+    }
+}
+
 /// The validated settings of one node.
 #[derive(Debug, Clone)]
 pub(crate) struct NodeConfig {
@@ -91,6 +104,8 @@ pub(crate) struct NodeConfig {
     pub(crate) name: String,
     /// The data directory.
     pub(crate) data_dir: PathBuf,
+    /// The cluster that the data directory must belong to, if it belongs to one.
+    pub(crate) cluster_id: Option<String>,
     /// Where the API listens.
     pub(crate) api_addr: SocketAddr,
     /// Where peers connect.
@@ -105,6 +120,8 @@ pub(crate) struct NodeConfig {
     pub(crate) gossip_advertised: String,
     /// The ops port's address as others reach it.
     pub(crate) ops_advertised: String,
+    /// Timing of the consensus.
+    pub(crate) raft: RaftConfig,
     /// What to log.
     pub(crate) log_level: String,
     /// How.
@@ -149,9 +166,11 @@ impl NodeConfig {
                 .data_dir
                 .or_else(|| file.data_dir.map(PathBuf::from))
                 .unwrap_or_else(|| PathBuf::from("holdfast-data")),
+            cluster_id: args.cluster_id.or(file.cluster_id),
             api_addr,
             peer_addr,
             ops_addr,
+            raft: RaftConfig::resolve(args.raft, file.raft.unwrap_or_default())?,
             log_level: log_level(args.log_level.or(file.log_level))?,
             log_format: args.log_format.or(file.log_format).unwrap_or(LogFormat::Text),
         })
@@ -159,7 +178,7 @@ impl NodeConfig {
 }
 
 fn invalid(field: &'static str, value: &str, why: impl Into<String>) -> ConfigError {
-    ConfigError::Invalid { field, value: value.to_owned(), why: why.into() }
+    ConfigError::invalid(field, value, why)
 }
 
 fn listen_address(field: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {

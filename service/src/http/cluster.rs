@@ -121,18 +121,15 @@ pub(crate) async fn bootstrap(State(app): State<Arc<App>>, request: Request) -> 
     if node_id(named, "/node_id")? != app.node_id {
         return Err(invalid_field("/node_id", format!("this node is {}; read it from GET /v1/cluster first", app.node_id)));
     }
-    let known = app.data.cluster_id();
-    let cluster_id = match (cluster_id, &known) {
+    let cluster_id = match (cluster_id, app.data.cluster_id()) {
         (Some(id), _) => checked_cluster_id(id)?,
-        (None, Some(_)) => {
-            return Err(already(known.as_deref().unwrap_or_default()));
-        }
+        (None, Some(known)) => return Err(already(&known)),
         (None, None) => format!("{:032x}", rand::random::<u128>()),
     };
     let data = Arc::clone(&app.data);
     let stored = tokio::task::spawn_blocking({
         let cluster_id = cluster_id.clone();
-        move || data.set_cluster_id(&cluster_id)
+        move || data.found_cluster(&cluster_id)
     });
     match stored.await {
         Ok(Ok(())) => {}
@@ -142,12 +139,6 @@ pub(crate) async fn bootstrap(State(app): State<Arc<App>>, request: Request) -> 
     }
     app.peers.join_cluster(&cluster_id).map_err(|found| already(&found))?;
     let fresh = app.raft.status().membership.members.is_empty();
-    if fresh && known.is_some() {
-        // The disk knows a cluster and has no log: it was adopted as a joining node and waits for that cluster's leader.
-        // A second founder would split the cluster. The same holds for a bootstrap that was cut off before its first
-        // entry, which may be repeated; only the bootstrap itself writes the mark that tells them apart.
-        tracing::info!("bootstrapping a node that already knows its cluster id");
-    }
     app.raft.initialize(own_member(&app)).await.map_err(|failure| membership_problem(failure, true))?;
     wait_founded(&app).await?;
     let status = app.raft.status();

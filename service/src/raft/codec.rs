@@ -59,6 +59,14 @@ pub(crate) struct Malformed;
 pub(crate) struct Reader(Bytes);
 
 impl Reader {
+    /// Everything that is left.
+    pub(crate) fn rest(&mut self) -> Bytes {
+        std::mem::take(&mut self.0)
+    }
+}
+
+
+impl Reader {
     fn u8(&mut self) -> Result<u8, Malformed> {
         self.0.try_get_u8().map_err(|_| Malformed)
     }

@@ -1,7 +1,8 @@
 //! What this node answers its peers: the other half of `network`.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use holdfast_core::NodeId;
@@ -11,21 +12,30 @@ use crate::raft::codec;
 use crate::raft::network::{
     KIND_APPEND, KIND_PRE_VOTE, KIND_TRANSFER, KIND_VOTE, SnapshotHeader, answer, refuse,
 };
-use crate::raft::snapshot::SnapshotFiles;
+use crate::raft::snapshot::{SnapshotFiles, meta_of};
+use crate::raft::types::StoredSnapshot;
 use crate::raft::{Handle, HoldfastRaft};
-use crate::storage::DataDir;
+use crate::storage::data_dir::DataDir;
+use crate::storage::snapshot_store::{Incoming, SnapshotStore};
 
 /// Serves Raft to the other members.
 pub(crate) struct RaftPeers {
     handle: Handle,
     pool: PeerPool,
     data: Arc<DataDir>,
+    snapshots: Arc<SnapshotStore>,
+    /// Snapshots on their way, by the directory of their files.
+    incoming: Mutex<HashMap<PathBuf, Incoming>>,
 }
 
 impl RaftPeers {
     /// The service of one node.
-    pub(crate) fn new(handle: Handle, pool: PeerPool, data: Arc<DataDir>) -> Self {
-        Self { handle, pool, data }
+    pub(crate) fn new(handle: Handle, pool: PeerPool, data: Arc<DataDir>, snapshots: Arc<SnapshotStore>) -> Self {
+        Self { handle, pool, data, snapshots, incoming: Mutex::default() }
+    }
+
+    fn incoming(&self) -> MutexGuard<'_, HashMap<PathBuf, Incoming>> {
+        self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn raft(&self) -> &HoldfastRaft {
@@ -43,9 +53,10 @@ impl RaftPeers {
     }
 
     async fn install(&self, header: &Bytes, dir: &Path) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
-        let SnapshotHeader { vote, meta } = codec::decode(&[], header)?;
-        let files = SnapshotFiles::received(dir.to_owned());
-        let snapshot = openraft::alias::SnapshotOf::<crate::raft::types::TypeConfig, SnapshotFiles> { meta, snapshot: files };
+        let SnapshotHeader { vote, manifest: _ } = codec::decode(&[], header)?;
+        let incoming = self.incoming().remove(dir).ok_or("the transfer was given up")?;
+        let meta = meta_of(incoming.meta())?;
+        let snapshot = StoredSnapshot { meta, snapshot: SnapshotFiles::Received(incoming) };
         Ok(answer(&self.raft().install_full_snapshot(vote, snapshot).await?))
     }
 }
@@ -69,7 +80,7 @@ impl PeerService for RaftPeers {
         }
         // The cluster's id is on the disk before the first message is answered: this disk never serves another cluster.
         let (data, cluster_id) = (Arc::clone(&self.data), hello.cluster_id.clone());
-        let adopted = tokio::task::spawn_blocking(move || data.adopt_cluster(&cluster_id)).await;
+        let adopted = tokio::task::spawn_blocking(move || data.join_cluster(&cluster_id)).await;
         match adopted {
             Ok(Ok(())) => {
                 self.pool.join_cluster(&hello.cluster_id).map_err(|actual| Refusal::WrongCluster { actual })?;
@@ -93,8 +104,17 @@ impl PeerService for RaftPeers {
 
     async fn snapshot_begin(&self, from: NodeId, header: &Bytes, files: &[FileSpec]) -> Result<PathBuf, String> {
         let header: SnapshotHeader = codec::decode(&[], header).map_err(|error| error.to_string())?;
-        tracing::info!(%from, files = files.len(), last = ?header.meta.last_log_id.map(|id| id.index), "receiving a snapshot");
-        self.data.new_incoming_dir().map_err(|error| error.to_string())
+        let store = Arc::clone(&self.snapshots);
+        let incoming = tokio::task::spawn_blocking(move || store.receive(header.manifest)).await;
+        let incoming = incoming.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        let announced = files.iter().map(|file| (file.name.as_str(), file.bytes));
+        if !announced.eq(incoming.files().iter().map(|file| (file.name.as_str(), file.size))) {
+            return Err("the announced files are not those of the manifest".to_owned());
+        }
+        tracing::info!(%from, files = files.len(), "receiving a snapshot");
+        let dir = incoming.files_dir();
+        self.incoming().insert(dir.clone(), incoming);
+        Ok(dir)
     }
 
     async fn snapshot_finish(&self, _from: NodeId, header: &Bytes, dir: &Path) -> Bytes {
@@ -108,8 +128,7 @@ impl PeerService for RaftPeers {
     }
 
     async fn snapshot_abort(&self, dir: &Path) {
-        if let Err(error) = tokio::fs::remove_dir_all(dir).await {
-            tracing::warn!(%error, dir = %dir.display(), "failed to remove what a broken transfer left");
-        }
+        // Dropping what was received removes its directory.
+        drop(self.incoming().remove(dir));
     }
 }

@@ -9,9 +9,9 @@ use openraft::{Config, RaftMetrics, ServerState, SnapshotPolicy};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::config::RaftConfig;
 use crate::peer::PeerPool;
 use crate::raft::applied::{AppliedMark, Notice};
-use crate::raft::codec;
 use crate::raft::counters::RaftCounters;
 use crate::raft::handle::Handle;
 use crate::raft::log_store::LogStore;
@@ -23,32 +23,16 @@ use crate::raft::types::{StoredMembership, TypeConfig};
 use crate::raft::HoldfastRaft;
 use crate::storage::data_dir::{DataDir, OpenError};
 use crate::storage::latch::StorageError;
-use crate::storage::log_db::{LogDb, LogOpenError};
+use crate::storage::log_db::LogOpenError;
 use crate::storage::snapshot_store::{SnapshotError, SnapshotStore};
 use crate::storage::state_db::{StateDb, StateHandle};
 
-/// Heartbeats, in milliseconds.
-const HEARTBEAT_MS: u64 = 100;
-/// The shortest wait of a follower that hears no leader before it asks for votes, in milliseconds.
-const ELECTION_MS_MIN: u64 = 400;
-/// The longest, which is also the lease of a leader.
-const ELECTION_MS_MAX: u64 = 800;
-/// A leader without a majority gives up its term after this, so that a partial partition cannot leave the cluster without a
-/// usable leader for ever. At least twice the lease.
-const QUORUM_LOSS_PROBE_MS: u64 = 3 * ELECTION_MS_MAX;
 /// How long a follower may take to install a snapshot, in milliseconds.
 const INSTALL_SNAPSHOT_MS: u64 = 300_000;
-/// Entries between two snapshots.
-const SNAPSHOT_ENTRIES: u64 = 50_000;
-/// Entries kept below a snapshot, for followers that were away shortly.
-const ENTRIES_KEPT: u64 = 20_000;
 /// Entries in one message to a follower.
 const PAYLOAD_ENTRIES: u64 = 300;
 /// Entries purged at once.
 const PURGE_ENTRIES: u64 = 1_024;
-
-/// Overrides how many entries lie between two snapshots and how many are kept below one, for tests that want snapshots soon.
-const SNAPSHOT_ENTRIES_VARIABLE: &str = "HOLDFAST_TEST_SNAPSHOT_ENTRIES";
 
 /// Why the consensus could not start.
 #[derive(Debug, thiserror::Error)]
@@ -79,25 +63,30 @@ pub(crate) struct Started {
     pub(crate) handle: Handle,
     /// What happens in the state, in order.
     pub(crate) notices: mpsc::UnboundedReceiver<Notice>,
+    /// This node's snapshots, for those that are received.
+    pub(crate) snapshots: Arc<SnapshotStore>,
     /// Keeps the status up to date; ends with the consensus.
     pub(crate) watcher: JoinHandle<()>,
 }
 
-fn raft_config() -> Config {
-    let snapshot_entries = std::env::var(SNAPSHOT_ENTRIES_VARIABLE).ok().and_then(|text| text.parse().ok());
+fn consensus_config(settings: &RaftConfig) -> Config {
     Config {
         cluster_name: "holdfast".to_owned(),
-        heartbeat_interval: HEARTBEAT_MS,
-        election_timeout_min: ELECTION_MS_MIN,
-        election_timeout_max: ELECTION_MS_MAX,
+        heartbeat_interval: settings.heartbeat_ms,
+        election_timeout_min: settings.election_ms_min,
+        election_timeout_max: settings.election_ms_max,
         install_snapshot_timeout: INSTALL_SNAPSHOT_MS,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(snapshot_entries.unwrap_or(SNAPSHOT_ENTRIES)),
-        max_in_snapshot_log_to_keep: snapshot_entries.unwrap_or(ENTRIES_KEPT),
-        replication_lag_threshold: ENTRIES_KEPT,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(settings.snapshot_entries),
+        max_in_snapshot_log_to_keep: settings.keep_entries,
+        // A follower that lacks more than what is kept needs a snapshot anyway.
+        replication_lag_threshold: settings.keep_entries.max(1_000),
         max_payload_entries: PAYLOAD_ENTRIES,
         purge_batch_size: PURGE_ENTRIES,
         enable_pre_vote: Some(true),
-        quorum_loss_probe_interval: Some(QUORUM_LOSS_PROBE_MS),
+        // A leader without a majority gives up its term, so that a partial partition cannot leave the cluster without a
+        // usable leader for ever. It must be at least twice the lease.
+        quorum_loss_probe_interval: Some(3 * settings.election_ms_max),
+        // A leader that restarts is a follower: what it remembers of its lease is gone.
         enable_leader_restore: Some(false),
         allow_log_reversion: Some(false),
         ..Config::default()
@@ -108,7 +97,12 @@ fn raft_config() -> Config {
 ///
 /// # Errors
 /// [`StartError`] names the file; nothing was changed then.
-pub(crate) async fn start(data: Arc<DataDir>, pool: PeerPool, counters: Arc<RaftCounters>) -> Result<Started, StartError> {
+pub(crate) async fn start(
+    data: Arc<DataDir>,
+    settings: &RaftConfig,
+    pool: PeerPool,
+    counters: Arc<RaftCounters>,
+) -> Result<Started, StartError> {
     let opened = tokio::task::spawn_blocking({
         let data = Arc::clone(&data);
         move || open(&data)
@@ -120,8 +114,8 @@ pub(crate) async fn start(data: Arc<DataDir>, pool: PeerPool, counters: Arc<Raft
     let parts = StateMachineParts {
         state: state.clone(),
         data: Arc::clone(&data),
-        log: Arc::clone(&log),
-        snapshots: Arc::new(snapshots),
+        log: log.clone(),
+        snapshots: Arc::clone(&snapshots),
         counters: Arc::clone(&counters),
         applied,
         notices,
@@ -129,31 +123,30 @@ pub(crate) async fn start(data: Arc<DataDir>, pool: PeerPool, counters: Arc<Raft
     let state_machine = StateMachine::load(parts).map_err(StartError::Load)?;
     let node = data.identity().node_id;
     let consensus = |error: &dyn std::fmt::Display| StartError::Consensus(error.to_string());
-    let config = raft_config().validate().map_err(|error| consensus(&error))?;
-    let log_store = LogStore::new(log);
-    let raft = HoldfastRaft::new(node, Arc::new(config), Network::new(pool, node), log_store, state_machine)
+    let config = consensus_config(settings).validate().map_err(|error| consensus(&error))?;
+    let raft = HoldfastRaft::new(node, Arc::new(config), Network::new(pool, node), log, state_machine)
         .await
         .map_err(|error| consensus(&error))?;
     let (status, status_watch) = watch::channel(Arc::new(status_of(&raft.metrics().borrow_watched(), *applied_watch.borrow())));
     let watcher = tokio::spawn(watch_status(raft.clone(), applied_watch.clone(), status, counters));
     let handle = Handle::new(raft, state, status_watch, applied_watch);
-    Ok(Started { handle, notices: notices_receiver, watcher })
+    Ok(Started { handle, notices: notices_receiver, snapshots, watcher })
 }
 
 struct Opened {
-    log: Arc<LogDb>,
+    log: LogStore,
     state: StateHandle,
-    snapshots: SnapshotStore,
+    snapshots: Arc<SnapshotStore>,
 }
 
 fn open(data: &DataDir) -> Result<Opened, StartError> {
-    let log = Arc::new(LogDb::open(&data.log_dir(), codec::ENTRY)?);
+    let log = LogStore::open(&data.log_dir())?;
     let state = StateHandle::new(StateDb::open(&data.current_state_dir()?)?);
     let (snapshots, unreadable) = SnapshotStore::open(&data.snapshots_dir())?;
     for error in unreadable {
         tracing::warn!(%error, "ignoring a snapshot that cannot be read");
     }
-    Ok(Opened { log, state, snapshots })
+    Ok(Opened { log, state, snapshots: Arc::new(snapshots) })
 }
 
 /// Turns the consensus library's metrics into [`Status`], until it stops.

@@ -16,12 +16,12 @@ use tokio::sync::{mpsc, watch};
 use crate::raft::applied::{AppliedMark, Notice};
 use crate::raft::codec;
 use crate::raft::counters::RaftCounters;
+use crate::raft::log_store::LogStore;
 use crate::raft::snapshot::{SnapshotBuilder, SnapshotFiles, meta_of, stored};
 use crate::raft::tables::{self, LiveReader, RAFT_ROWS};
 use crate::raft::types::{LogId, Payload, Response, SnapshotMeta, StoredMembership, StoredSnapshot, TypeConfig};
 use crate::storage::data_dir::DataDir;
 use crate::storage::latch::StorageError;
-use crate::storage::log_db::LogDb;
 use crate::storage::snapshot_store::SnapshotStore;
 use crate::storage::state_db::StateHandle;
 
@@ -48,7 +48,7 @@ pub(crate) struct StateMachine {
     last_applied: Option<LogId>,
     membership: StoredMembership,
     data: Arc<DataDir>,
-    log: Arc<LogDb>,
+    log: LogStore,
     flushed: watch::Receiver<Option<u64>>,
     snapshots: Arc<SnapshotStore>,
     counters: Arc<RaftCounters>,
@@ -60,7 +60,7 @@ pub(crate) struct StateMachine {
 pub(super) struct StateMachineParts {
     pub(super) state: StateHandle,
     pub(super) data: Arc<DataDir>,
-    pub(super) log: Arc<LogDb>,
+    pub(super) log: LogStore,
     pub(super) snapshots: Arc<SnapshotStore>,
     pub(super) counters: Arc<RaftCounters>,
     pub(super) applied: watch::Sender<AppliedMark>,
@@ -160,16 +160,6 @@ impl StateMachine {
         Ok(())
     }
 
-    /// Waits until everything that was cut from the log is cut on disk too: otherwise a crash after the swap could bring
-    /// entries back that contradict the new state.
-    async fn wait_log_synced(&self) -> io::Result<()> {
-        let (done, synced) = tokio::sync::oneshot::channel();
-        self.log.sync(Box::new(move |outcome| {
-            // The state machine may have been dropped meanwhile.
-            let _ = done.send(outcome);
-        }));
-        synced.await.map_err(io::Error::other)?.map_err(io::Error::other)
-    }
 }
 
 fn load_machine(state: &StateHandle) -> io::Result<Machine> {
@@ -216,7 +206,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, files: SnapshotFiles) -> Result<(), io::Error> {
-        self.wait_log_synced().await?;
+        self.log.wait_synced().await?;
         let (store, data) = (Arc::clone(&self.snapshots), Arc::clone(&self.data));
         let (installed, snapshot) = tokio::task::spawn_blocking(move || {
             let snapshot = match files {

@@ -25,8 +25,13 @@ impl fmt::Display for ProposalBytes {
 }
 
 /// What applying one entry answers to the node that proposed it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Response;
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Response {
+    /// A proposal's outcome.
+    Applied(Box<holdfast_core::domain::Applied>),
+    /// The entry was the consensus's own.
+    Nothing,
+}
 
 openraft::declare_raft_types!(
     /// The types that Holdfast gives openraft. The leader id is the advanced one, (term, node): several candidates may win
@@ -72,3 +77,10 @@ pub(crate) type TransferLeaderRequest = openraft::raft::TransferLeaderRequest<Ty
 pub(crate) type TransferLeaderResponse = openraft::raft::TransferLeaderResponse<TypeConfig>;
 /// The answer to a whole snapshot.
 pub(crate) type SnapshotResponse = openraft::raft::SnapshotResponse<TypeConfig>;
+/// A snapshot with its files.
+pub(crate) type StoredSnapshot = openraft::alias::SnapshotOf<TypeConfig, crate::raft::snapshot::SnapshotFiles>;
+
+/// The log id of these parts.
+pub(crate) fn log_id(term: u64, node: holdfast_core::NodeId, index: u64) -> LogId {
+    LogId::new(LeaderId { term, node_id: node }, index)
+}

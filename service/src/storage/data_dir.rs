@@ -41,6 +41,9 @@ pub(crate) struct Identity {
     pub(crate) name: String,
     /// The cluster it belongs to, once it belongs to one.
     pub(crate) cluster_id: Option<String>,
+    /// Whether it began that cluster. Only a founder may go on with a foundation that was cut off; a node that joined
+    /// would make a second cluster of the same name.
+    pub(crate) founder: bool,
 }
 
 /// What the caller knows of the directory it asks for.
@@ -48,8 +51,6 @@ pub(crate) struct Identity {
 pub(crate) struct Expected {
     /// Refuse a directory that belongs to another cluster.
     pub(crate) cluster_id: Option<String>,
-    /// Refuse a directory of another node, an unused one included.
-    pub(crate) node_id: Option<NodeId>,
 }
 
 /// Why a data directory cannot be used.
@@ -79,15 +80,20 @@ pub(crate) enum OpenError {
         /// What was asked for.
         expected: String,
     },
-    /// It is another node's than the caller expects.
-    #[error("data directory {} belongs to node {found}, not to {expected}", path.display())]
+    /// It is another node's: it was first used under another name.
+    #[error(
+        "data directory {} belongs to node {node}, which is named {found}, not {expected}: start it as {found}, or use another directory",
+        path.display()
+    )]
     AnotherNode {
         /// The directory.
         path: PathBuf,
         /// Whose it is.
-        found: NodeId,
+        node: NodeId,
+        /// Its name.
+        found: String,
         /// What was asked for.
-        expected: NodeId,
+        expected: String,
     },
     /// Written by a newer build.
     #[error("{}: {source}", path.display())]
@@ -153,6 +159,7 @@ impl DataDir {
         let has = |wanted: &str| names.iter().any(|name| name == wanted);
         let identity = if has(IDENTITY) && !has(FIRST_START) {
             let identity = read_identity(root)?;
+            check_name(root, &identity, name)?;
             check_expected(root, &identity, expected)?;
             identity
         } else {
@@ -177,18 +184,39 @@ impl DataDir {
         self.identity.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The cluster that the node belongs to, once it belongs to one.
+    pub(crate) fn cluster_id(&self) -> Option<String> {
+        self.identity.lock().unwrap_or_else(PoisonError::into_inner).cluster_id.clone()
+    }
+
+    /// Makes the node the founder of the cluster `cluster_id`, durably and for ever; the same id again changes nothing.
+    ///
+    /// # Errors
+    /// [`OpenError::AnotherCluster`] when it belongs to another one, or joined this one; [`OpenError::Io`].
+    pub(crate) fn found_cluster(&self, cluster_id: &str) -> Result<(), OpenError> {
+        self.enter_cluster(cluster_id, true)
+    }
+
     /// Makes the node a member of the cluster `cluster_id`, durably and for ever; the same id again changes nothing.
     ///
     /// # Errors
     /// [`OpenError::AnotherCluster`] when it belongs to another one; [`OpenError::Io`].
-    pub(crate) fn set_cluster_id(&self, cluster_id: &str) -> Result<(), OpenError> {
+    pub(crate) fn join_cluster(&self, cluster_id: &str) -> Result<(), OpenError> {
+        self.enter_cluster(cluster_id, false)
+    }
+
+    fn enter_cluster(&self, cluster_id: &str, founder: bool) -> Result<(), OpenError> {
         let mut identity = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = &identity.cluster_id {
+            if founder && !identity.founder {
+                let (found, expected) = (found.clone(), cluster_id.to_owned());
+                return Err(OpenError::AnotherCluster { path: self.root.clone(), found, expected });
+            }
             return check_cluster(&self.root, found, cluster_id);
         }
-        let joined = Identity { cluster_id: Some(cluster_id.to_owned()), ..identity.clone() };
-        write_identity(&self.root, &joined)?;
-        *identity = joined;
+        let entered = Identity { cluster_id: Some(cluster_id.to_owned()), founder, ..identity.clone() };
+        write_identity(&self.root, &entered)?;
+        *identity = entered;
         Ok(())
     }
 
@@ -274,7 +302,7 @@ fn lock(root: &Path) -> Result<File, OpenError> {
 fn first_start(root: &Path, name: &str, expected: &Expected) -> Result<Identity, OpenError> {
     let node_id =
         NodeId::new(rand::random_range(1..=NodeId::MAX.as_u64())).expect("the range is that of node ids");
-    let identity = Identity { node_id, name: name.to_owned(), cluster_id: None };
+    let identity = Identity { node_id, name: name.to_owned(), cluster_id: None, founder: false };
     check_expected(root, &identity, expected)?;
     write(root, FIRST_START, &[])?;
     for name in names_in(root)? {
@@ -309,12 +337,15 @@ fn check_empty(root: &Path, names: &[String]) -> Result<(), OpenError> {
     }
 }
 
-fn check_expected(root: &Path, identity: &Identity, expected: &Expected) -> Result<(), OpenError> {
-    if let Some(expected) = expected.node_id
-        && identity.node_id != expected
-    {
-        return Err(OpenError::AnotherNode { path: root.to_owned(), found: identity.node_id, expected });
+fn check_name(root: &Path, identity: &Identity, name: &str) -> Result<(), OpenError> {
+    if identity.name == name {
+        return Ok(());
     }
+    let (found, expected) = (identity.name.clone(), name.to_owned());
+    Err(OpenError::AnotherNode { path: root.to_owned(), node: identity.node_id, found, expected })
+}
+
+fn check_expected(root: &Path, identity: &Identity, expected: &Expected) -> Result<(), OpenError> {
     match (&identity.cluster_id, &expected.cluster_id) {
         (Some(found), Some(expected)) => check_cluster(root, found, expected),
         (None, _) | (_, None) => Ok(()),

@@ -297,12 +297,6 @@ impl SnapshotStore {
         let path = self.root.clone();
         let Manifest { meta, files } = decoded.map_err(|source| SnapshotError::Manifest { path, source })?;
         let work = self.unfinished()?;
-        let db = work.dir.path.join(DB);
-        fs::create_dir(&db).map_err(|source| io_error("create", &db, source))?;
-        for file in &files {
-            let path = db.join(&file.name);
-            File::create_new(&path).map_err(|source| io_error("create", &path, source))?;
-        }
         Ok(Incoming { work, manifest, meta: meta.into(), files })
     }
 
@@ -433,29 +427,9 @@ impl Incoming {
         &self.files
     }
 
-    /// How much of `file` is here: where a broken transfer goes on.
-    ///
-    /// # Errors
-    /// When the file system refuses.
-    pub(crate) fn received(&self, file: &SnapshotFile) -> Result<u64, SnapshotError> {
-        let path = self.work.dir.path.join(DB).join(&file.name);
-        fs::metadata(&path).map(|metadata| metadata.len()).map_err(|source| io_error("read", &path, source))
-    }
-
-    /// Appends the next bytes of the file `name`. Blocks.
-    ///
-    /// # Errors
-    /// [`SnapshotError::Misplaced`] unless they continue what is here and stay within the file's size.
-    pub(crate) fn append(&self, name: &str, offset: u64, bytes: &[u8]) -> Result<(), SnapshotError> {
-        let misplaced = || SnapshotError::Misplaced { name: name.to_owned(), offset };
-        let file = self.files.iter().find(|file| file.name == name).ok_or_else(misplaced)?;
-        let end = u64::try_from(bytes.len()).ok().and_then(|len| offset.checked_add(len));
-        if self.received(file)? != offset || end.is_none_or(|end| file.size < end) {
-            return Err(misplaced());
-        }
-        let path = self.work.dir.path.join(DB).join(name);
-        let append = || OpenOptions::new().append(true).open(&path)?.write_all(bytes);
-        append().map_err(|source| io_error("write", &path, source))
+    /// The directory for the files. It does not exist yet: who receives the files creates it.
+    pub(crate) fn files_dir(&self) -> PathBuf {
+        self.work.dir.path.join(DB)
     }
 }
 
