@@ -1,0 +1,63 @@
+//! Where the `holdfast` binary under test is.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// Names the binary to test; otherwise the one beside the test's own build is taken.
+const BINARY_ENV: &str = "HOLDFAST_BIN";
+
+/// The `holdfast` binary under test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binary {
+    path: PathBuf,
+}
+
+impl Binary {
+    /// Takes `HOLDFAST_BIN`, or `holdfast` in the profile's directory of the running test.
+    pub fn locate() -> Result<Self> {
+        if let Some(path) = std::env::var_os(BINARY_ENV) {
+            return Self::at(PathBuf::from(path))
+                .with_context(|| format!("take the binary that {BINARY_ENV} names"));
+        }
+        let test = std::env::current_exe().context("find the running test")?;
+        Self::beside(&test)
+    }
+
+    /// The binary of the build that made `test`, a file in `<profile>/deps`.
+    fn beside(test: &Path) -> Result<Self> {
+        let profile = test.parent().and_then(Path::parent).context("find the profile's directory")?;
+        Self::at(profile.join("holdfast"))
+            .with_context(|| format!("build it with `cargo build -p holdfast`, or set {BINARY_ENV}"))
+    }
+
+    /// The binary at `path`, which must exist.
+    pub fn at(path: PathBuf) -> Result<Self> {
+        if !path.is_file() {
+            bail!("no holdfast binary at {}", path.display());
+        }
+        Ok(Self { path })
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_binary_is_beside_the_directory_of_the_test() {
+        let target = tempfile::tempdir().unwrap();
+        let deps = target.path().join("debug/deps");
+        std::fs::create_dir_all(&deps).unwrap();
+        let error = Binary::beside(&deps.join("blackbox-1")).unwrap_err();
+        assert!(format!("{error:#}").contains("cargo build -p holdfast"), "{error:#}");
+        std::fs::write(target.path().join("debug/holdfast"), b"").unwrap();
+        let binary = Binary::beside(&deps.join("blackbox-1")).unwrap();
+        assert_eq!(binary.path(), target.path().join("debug/holdfast"));
+    }
+}
