@@ -25,9 +25,7 @@ enum Command {
     /// Run one node until it is told to stop
     Serve(Box<ServeArgs>),
     /// Run a cluster on this machine to try things out; Ctrl-C stops it, the same directory resumes it
-    Dev(dev::DevArgs),
     /// Begin, look at and change a cluster
-    Cluster(cluster::ClusterArgs),
 }
 
 /// Runs the command that the arguments name.
@@ -43,8 +41,8 @@ pub fn run() -> ExitCode {
     let outcome = runtime.block_on(async {
         match cli.command {
             Command::Serve(args) => serve::run(*args).await,
-            Command::Dev(args) => dev::run(args).await,
-            Command::Cluster(args) => return cluster::run(args).await,
+
+
         }
         .map_or_else(|fatal| fatal.report(), |()| ExitCode::SUCCESS)
     });
