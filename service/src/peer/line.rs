@@ -323,9 +323,41 @@ impl Backoff {
 
 #[cfg(test)]
 mod tests {
-    use super::{Backoff, NotSent};
+    use super::{Backoff, CallError, Line, Lost, NotSent};
+    use crate::peer::connection::{self, Terms};
+    use crate::peer::frame::Link;
     use crate::peer::limits::{BACKOFF_MAX, BACKOFF_MIN};
+    use bytes::Bytes;
+    use std::sync::Arc;
+    use std::time::Duration;
+    use tokio::sync::{Semaphore, mpsc};
     use tokio::time::Instant;
+    use tokio_util::sync::CancellationToken;
+
+    #[tokio::test]
+    async fn a_broken_connection_tells_what_it_had_taken_from_what_was_still_queued() {
+        let long = Duration::from_secs(60);
+        let (requests, mut queue) = mpsc::unbounded_channel();
+        let [calls, bytes] = [10, 100_000].map(|permits| Arc::new(Semaphore::new(permits)));
+        let line = Line { requests, calls, bytes };
+        // The first fits no buffer on the way, so the second never gets its turn.
+        let taken = line.start(1, Bytes::from(vec![0; 90_000]), long).unwrap();
+        let queued = line.start(1, Bytes::new(), long).unwrap();
+        let first = queue.recv().await.unwrap();
+
+        let (near, mut far) = tokio::io::duplex(1 << 10);
+        let terms = Terms { silence_max: long, rtt: None, stop: CancellationToken::new() };
+        let breaking = async move {
+            let mut start = [0; 100];
+            tokio::io::AsyncReadExt::read_exact(&mut far, &mut start).await.unwrap();
+        };
+        let running = connection::run(Link::new(near, long), first, &mut queue, &terms);
+        let (ended, ()) = tokio::join!(running, breaking);
+        assert!(ended.cause.is_some() && !ended.answered);
+        let (taken, queued) = tokio::join!(taken.answer(), queued.answer());
+        assert!(matches!(taken, Err(CallError::Lost(Lost::Broken(_)))), "{taken:?}");
+        assert!(matches!(queued, Err(CallError::NotSent(NotSent::Broken(_)))), "{queued:?}");
+    }
 
     #[test]
     fn the_pause_doubles_is_jittered_and_stays_bounded() {
