@@ -60,7 +60,7 @@ impl StateDb {
 
     /// Opens the checkpoint in `path` for reading only.
     pub(super) fn open_checkpoint(path: &Path) -> Result<Self, StorageError> {
-        let db = DB::open_for_read_only(&options(), path, true)
+        let db = DB::open_for_read_only(&options(), path, false)
             .map_err(|error| StorageError::failed("open the checkpoint", path, &error))?;
         Ok(Self { db, dir: RetiredDir::new(path), latch: Latch::default() })
     }
