@@ -277,7 +277,7 @@ impl<T: Tables> Entry<'_, '_, T> {
         };
         let revision = self.take_revision();
         self.end_claim(&claim_ref, &claim, EndReason::Forced, revision)?;
-        Ok(Ok(Success::ForceReleased { claim: claim_ref, session }))
+        Ok(Ok(Success::ForceReleased { session: claim.session, claim: claim_ref }))
     }
 
     /// The tokens of the first holders of a lock.
