@@ -57,4 +57,4 @@ pub use view::{
 };
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

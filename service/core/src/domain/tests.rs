@@ -9,11 +9,14 @@ mod locks;
 mod namespaces;
 mod order;
 mod replays;
+#[cfg(feature = "seeded-bugs")]
+mod seeded_bugs;
 mod sessions;
 mod tombstones;
 mod views;
 
 use bytes::Bytes;
+use proptest::test_runner::{Config as ProptestConfig, RngSeed};
 use std::collections::BTreeMap;
 
 use crate::domain::invariants::check;
@@ -26,6 +29,12 @@ use crate::{
     ClaimId, ConfigKey, FencingToken, LeaderId, LockName, LogTime, NamespaceName, NodeId, Revision,
     SessionId, Term,
 };
+
+/// Properties run the same cases everywhere, so that a failure is everybody's.
+pub(crate) fn property(cases: u32) -> ProptestConfig {
+    let rng_seed = RngSeed::Fixed(0x686f_6c64_6661_7374);
+    ProptestConfig { cases, rng_seed, failure_persistence: None, ..ProptestConfig::default() }
+}
 
 /// A store in memory, at a time of the test's choosing, whose invariants are checked after every entry.
 struct Store {
@@ -96,7 +105,7 @@ impl Store {
         let mut after = self.tables.clone();
         // The clock moves, whatever becomes of the command.
         let meta = (crate::domain::Table::Meta, Vec::new());
-        after.write([(meta.clone(), meta_row(&before))].into());
+        after.write([(meta, meta_row(&before))].into());
         assert_eq!(after, before);
         applied.outcome.unwrap_err()
     }

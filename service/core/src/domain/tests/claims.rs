@@ -7,6 +7,7 @@ use crate::domain::{
     LockRef, Outcome, Rejection, SessionState, Settings, Success,
 };
 
+#[expect(clippy::unnecessary_wraps, reason = "it is compared with outcomes")]
 fn held(number: u64, session: &str, granted: bool) -> Outcome {
     Ok(Success::Held { token: token(number), session: id(session), granted })
 }

@@ -7,6 +7,7 @@ use crate::domain::{
 };
 use crate::limits::{PAGE_VALUE_BYTES_MAX, VALUE_BYTES_MAX};
 
+#[expect(clippy::unnecessary_wraps, reason = "it is compared with outcomes")]
 fn written(create_revision: u64, mod_revision: u64, version: u64) -> Outcome {
     let (create_revision, mod_revision) = (rev(create_revision), rev(mod_revision));
     Ok(Success::ConfigPut { create_revision, mod_revision, version })

@@ -2,9 +2,13 @@ use super::{
     Store, create, create_delayed, expire, grants, id, leader, queue, queue_own, rev, session_ref, try_lock,
     try_own, wait_ref,
 };
-use crate::domain::{Command, EndReason, Expire, SessionState, Success};
-use crate::limits::{EXPIRE_OWNED_MAX, EXPIRE_SESSIONS_MAX, SESSION_OWNED_MAX};
-use crate::{LeaderId, NodeId, Term};
+use crate::domain::{
+    ClaimRef, Command, EndReason, Expire, LockRef, SessionRef, SessionState, Success, WaitRef,
+};
+use crate::limits::{
+    ENTRY_BYTES_MAX, EXPIRE_OWNED_MAX, EXPIRE_SESSIONS_MAX, EXPIRE_WAITS_MAX, SESSION_OWNED_MAX,
+};
+use crate::{ClaimId, LeaderId, LockName, NamespaceName, NodeId, Revision, Term};
 
 #[test]
 fn an_expired_session_loses_its_locks_to_those_who_wait() {
@@ -130,4 +134,22 @@ fn one_entry_ends_a_bounded_number_of_claims_and_at_least_one_session() {
     assert_eq!(applied.outcome, Ok(Success::Expired { sessions: 2, waits: 0 }));
     let applied = store.apply(expire(&all, &[]));
     assert_eq!(applied.outcome, Ok(Success::Expired { sessions: 1, waits: 0 }));
+}
+
+#[test]
+fn the_longest_expiry_fits_an_entry() {
+    let lock = LockRef {
+        namespace: NamespaceName::new("n".repeat(63)).unwrap(),
+        lock: LockName::new(format!("{}/{}", "l".repeat(128), "l".repeat(127))).unwrap(),
+    };
+    let claim = ClaimRef { lock, claim: ClaimId::new("c".repeat(128)).unwrap() };
+    let wait = WaitRef { claim, enqueued: Revision::MAX };
+    let session = SessionRef { id: id(&"s".repeat(128)), create_revision: Revision::MAX };
+    let expire = Expire {
+        leader: LeaderId { term: Term(u64::MAX), node: NodeId::MAX },
+        sessions: vec![session; EXPIRE_SESSIONS_MAX],
+        waits: vec![wait; EXPIRE_WAITS_MAX],
+    };
+    let proposal = Store::founded().proposal(Command::Expire(expire), None);
+    assert!(proposal.encode().len() < ENTRY_BYTES_MAX);
 }

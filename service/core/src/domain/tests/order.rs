@@ -116,7 +116,7 @@ fn apply_in_batches(steps: &[Step]) -> (MemoryTables, Vec<Applied>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(super::property(256))]
 
     #[test]
     fn neither_outcomes_nor_state_depend_on_batch_borders(steps in steps()) {
