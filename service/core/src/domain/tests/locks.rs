@@ -139,3 +139,29 @@ fn a_lock_that_is_used_again_is_not_forgotten() {
     let view = store.view().claim(&claim_ref("lock", "y")).unwrap();
     assert!(matches!(view, Some(crate::domain::ClaimState::Held { .. })));
 }
+
+#[test]
+fn a_delay_that_begins_after_others_ended_ends_too() {
+    let mut store = contended(500);
+    store.at(1_000).outcome(expire(&[("a", 2)], &[])).unwrap();
+    assert_eq!(grants(&store.at(1_500).tick()), [("y".to_owned(), 7)]);
+    store.outcome(create_delayed("c", 100)).unwrap();
+    store.outcome(try_lock("other", "z", "c")).unwrap();
+    store.outcome(queue("other", "w", "b")).unwrap();
+    store.outcome(expire(&[("c", 8)], &[])).unwrap();
+    assert_eq!(grants(&store.at(1_599).tick()), []);
+    assert_eq!(grants(&store.at(1_600).tick()), [("w".to_owned(), 12)]);
+}
+
+#[test]
+fn a_shorter_delay_that_begins_later_ends_first() {
+    let mut store = contended(500);
+    store.outcome(create_delayed("c", 100)).unwrap();
+    store.outcome(try_lock("other", "z", "c")).unwrap();
+    store.outcome(queue("other", "w", "b")).unwrap();
+    store.outcome(expire(&[("a", 2)], &[])).unwrap();
+    assert_eq!(grants(&store.at(10).tick()), []);
+    store.at(20).outcome(expire(&[("c", 6)], &[])).unwrap();
+    assert_eq!(grants(&store.at(120).tick()), [("w".to_owned(), 11)]);
+    assert_eq!(grants(&store.at(500).tick()), [("y".to_owned(), 12)]);
+}

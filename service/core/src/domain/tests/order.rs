@@ -10,7 +10,7 @@ use crate::LogTime;
 use crate::domain::invariants::check;
 use crate::domain::{
     Applied, ClaimOwner, Command, DeleteConfig, LEVEL, Level, Machine, MemoryTables, Precondition, Proposal,
-    Settings, Tables,
+    Settings, Tables, View, WaitRef,
 };
 
 /// A proposal and whether a batch ends with it, and whether the machine is loaded anew then.
@@ -78,21 +78,79 @@ fn commands() -> impl Strategy<Value = Command> {
     ]
 }
 
+/// A command, or one that is made of what the state holds when its turn comes: random names and revisions seldom meet.
+#[derive(Debug, Clone)]
+enum Plan {
+    Given(Command),
+    /// The expiry of a live session and of a wait.
+    ExpireLive(usize, usize),
+    /// The forced release of a lock's holder.
+    ForceHolder(&'static str),
+    /// The end of a wait.
+    CancelQueued(usize),
+}
+
+impl Plan {
+    fn command(&self, tables: &MemoryTables) -> Command {
+        let view = View::new(tables);
+        let waits = view.queued_waits().unwrap();
+        match self {
+            Self::Given(command) => command.clone(),
+            Self::ExpireLive(session, wait) => {
+                let sessions = view.live_sessions().unwrap();
+                let sessions: Vec<(&str, u64)> = sessions
+                    .iter()
+                    .skip(*session)
+                    .map(|live| (live.id.as_str(), live.create_revision.as_u64()))
+                    .take(2)
+                    .collect();
+                let waits: Vec<WaitRef> =
+                    waits.into_iter().skip(*wait).map(|queued| queued.wait).take(1).collect();
+                expire(&sessions, &waits)
+            }
+            Self::ForceHolder(lock) => {
+                let token = view.lock(&lock_ref(lock), 0).unwrap().last_token;
+                Command::ForceRelease { lock: lock_ref(lock), token, reason: String::new() }
+            }
+            Self::CancelQueued(wait) => match waits.into_iter().nth(*wait) {
+                Some(queued) => Command::CancelWait(queued.wait),
+                None => Command::Tick,
+            },
+        }
+    }
+}
+
+fn plans() -> impl Strategy<Value = Plan> {
+    prop_oneof![
+        12 => commands().prop_map(Plan::Given),
+        2 => (0_usize..4, 0_usize..4).prop_map(|(session, wait)| Plan::ExpireLive(session, wait)),
+        1 => prop::sample::select(vec!["l", "m"]).prop_map(Plan::ForceHolder),
+        1 => (0_usize..4).prop_map(Plan::CancelQueued),
+    ]
+}
+
+/// A history whose commands were chosen while it was applied, entry by entry.
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let step = (commands(), 0_u64..30, prop::option::weighted(0.3, 0_u8..4), any::<bool>(), any::<bool>());
+    let step = (plans(), 0_u64..30, prop::option::weighted(0.3, 0_u8..4), any::<bool>(), any::<bool>());
     prop::collection::vec(step, 1..120).prop_map(|steps| {
+        let mut tables = MemoryTables::default();
+        let mut machine = Machine::load(&tables).unwrap();
         let mut now_ms = 0;
         let found = Command::Found { cluster_id: "cluster".to_owned(), history_id: 7, settings: tight() };
-        let first = (found, 0, None, false, false);
-        std::iter::once(first)
-            .chain(steps)
-            .map(|(command, passed_ms, replay, ends, reloads)| {
-                now_ms += passed_ms;
-                let (time, replay) = (LogTime::from_ms(now_ms), replay.map(scope));
-                let proposal = Proposal { level: LEVEL, time, replay, command };
-                Step { proposal, ends, reloads }
-            })
-            .collect()
+        let first = (Plan::Given(found), 0, None, false, false);
+        let mut chosen = Vec::new();
+        for (plan, passed_ms, replay, ends, reloads) in std::iter::once(first).chain(steps) {
+            now_ms += passed_ms;
+            let (time, replay) = (LogTime::from_ms(now_ms), replay.map(scope));
+            let proposal = Proposal { level: LEVEL, time, replay, command: plan.command(&tables) };
+            let mut batch = machine.batch(&tables);
+            // The reference applies it again; here only the state counts.
+            let _ = batch.apply(leader(), &proposal).unwrap();
+            let changes = batch.finish();
+            tables.write(changes);
+            chosen.push(Step { proposal, ends, reloads });
+        }
+        chosen
     })
 }
 

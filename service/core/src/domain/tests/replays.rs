@@ -152,3 +152,17 @@ fn a_session_is_ended_once_by_a_keyed_request() {
     assert!(matches!(again.outcome, Ok(Success::Session { created: true, .. })));
     assert_eq!(again.revision, rev(3));
 }
+
+#[test]
+fn records_made_after_all_others_were_dropped_are_dropped_too() {
+    let mut store = Store::founded();
+    let replay_ms = store.machine.meta().settings.replay_ms;
+    for round in 1..=2 {
+        store.apply_keyed(scope(1), Command::Tick).outcome.unwrap();
+        store.at(round * replay_ms - 1).pass();
+        assert_eq!(stored(&store).0, 1);
+        store.at(round * replay_ms).pass();
+        assert_eq!(stored(&store).0, 0);
+        store.pass();
+    }
+}

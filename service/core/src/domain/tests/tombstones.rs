@@ -157,3 +157,17 @@ fn idle_locks_are_bounded_like_tombstones() {
     store.at(MIN).pass();
     assert_eq!(store.machine.meta().counters.idle_locks, 2);
 }
+
+#[test]
+fn what_ends_after_all_else_is_forgotten_is_forgotten_too() {
+    let mut store = Store::founded();
+    for (round, claim) in ["x", "y"].into_iter().enumerate() {
+        store.outcome(try_own("lock", claim)).unwrap();
+        store.outcome(release("lock", claim)).unwrap();
+        store.at((round as u64 + 1) * AGE - 1).pass();
+        assert_eq!((tombstones(&store), store.machine.meta().counters.idle_locks), (2, 1));
+        store.at((round as u64 + 1) * AGE).pass();
+        assert_eq!((tombstones(&store), store.machine.meta().counters.idle_locks), (0, 0));
+        store.pass();
+    }
+}
