@@ -338,3 +338,6 @@ impl Deadlines {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

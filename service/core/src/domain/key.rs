@@ -291,3 +291,189 @@ impl<'k> KeyReader<'k> {
         Fault::damaged(self.table, self.key, "its key does not decode")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{KeyRange, KeyReader};
+    use crate::domain::tombstone::{Age, Aged};
+    use crate::domain::{ClaimRef, LockRef, Table, key};
+    use crate::{ClaimId, ConfigKey, FencingToken, LockName, LogTime, NamespaceName, Revision, SessionId};
+
+    fn namespaces() -> impl Strategy<Value = NamespaceName> {
+        "[a-b]{1,2}(-[a0])?".prop_map(|text| NamespaceName::new(text).unwrap())
+    }
+
+    fn lock_names() -> impl Strategy<Value = LockName> {
+        "[a-b][a.:-]{0,2}(/[a-b][a.-]?){0,1}".prop_map(|text| LockName::new(text).unwrap())
+    }
+
+    fn sessions() -> impl Strategy<Value = SessionId> {
+        "[a-b][a.:-]{0,2}".prop_map(|text| SessionId::new(text).unwrap())
+    }
+
+    fn config_keys() -> impl Strategy<Value = ConfigKey> {
+        "[a ä]{1,2}(/[a!]{1,2}){0,1}".prop_map(|text| ConfigKey::new(text).unwrap())
+    }
+
+    fn lock_refs() -> impl Strategy<Value = LockRef> {
+        (namespaces(), lock_names()).prop_map(|(namespace, lock)| LockRef { namespace, lock })
+    }
+
+    fn claim_refs() -> impl Strategy<Value = ClaimRef> {
+        let ids = "[a-b][a.:-]{0,2}".prop_map(|text| ClaimId::new(text).unwrap());
+        (lock_refs(), ids).prop_map(|(lock, claim)| ClaimRef { lock, claim })
+    }
+
+    fn numbers() -> impl Strategy<Value = u64> {
+        prop_oneof![0_u64..3, 254_u64..258, any::<u64>()]
+    }
+
+    /// Ages with what they sort by.
+    fn ages() -> impl Strategy<Value = Age> {
+        let aged = prop_oneof![
+            sessions().prop_map(Aged::SessionClaims),
+            claim_refs().prop_map(Aged::Claim),
+            sessions().prop_map(Aged::Session),
+            lock_refs().prop_map(Aged::Lock),
+        ];
+        (numbers(), numbers(), aged).prop_map(|(time, revision, aged)| Age {
+            time: LogTime::from_ms(time),
+            revision: Revision::new(revision),
+            aged,
+        })
+    }
+
+    fn order_of(age: &Age) -> (bool, LogTime, Revision, u8) {
+        let kind = match &age.aged {
+            Aged::SessionClaims(_) => 1,
+            Aged::Claim(_) => 2,
+            Aged::Session(_) => 3,
+            Aged::Lock(_) => 4,
+        };
+        (kind == 4, age.time, age.revision, kind)
+    }
+
+    proptest! {
+        #![proptest_config(crate::domain::tests::property(512))]
+
+        #[test]
+        fn keys_of_claims_sort_as_claims_sort(a in claim_refs(), b in claim_refs()) {
+            prop_assert_eq!(key::claim(&a).cmp(&key::claim(&b)), a.cmp(&b));
+            prop_assert_eq!(key::lock(&a.lock).cmp(&key::lock(&b.lock)), a.lock.cmp(&b.lock));
+        }
+
+        #[test]
+        fn keys_of_places_sort_by_lock_and_then_by_revision(
+            a in (lock_refs(), numbers()),
+            b in (lock_refs(), numbers()),
+        ) {
+            let holder = |(lock, number): &(LockRef, u64)| {
+                key::holder(lock, FencingToken::of_grant(Revision::new(*number)))
+            };
+            let queue = |(lock, number): &(LockRef, u64)| key::queue(lock, Revision::new(*number));
+            let delay = |(lock, number): &(LockRef, u64)| key::lock_delay(LogTime::from_ms(*number), lock);
+            prop_assert_eq!(holder(&a).cmp(&holder(&b)), a.cmp(&b));
+            prop_assert_eq!(queue(&a).cmp(&queue(&b)), a.cmp(&b));
+            prop_assert_eq!(delay(&a).cmp(&delay(&b)), (a.1, &a.0).cmp(&(b.1, &b.0)));
+        }
+
+        #[test]
+        fn keys_of_versions_sort_by_key_and_then_by_revision(
+            a in (namespaces(), config_keys(), numbers()),
+            b in (namespaces(), config_keys(), numbers()),
+        ) {
+            let version = |(namespace, key, number): &(NamespaceName, ConfigKey, u64)| {
+                key::config_version(namespace, key, Revision::new(*number))
+            };
+            prop_assert_eq!(version(&a).cmp(&version(&b)), a.cmp(&b));
+            let head = |(namespace, key, _): &(NamespaceName, ConfigKey, u64)| key::config(namespace, key);
+            prop_assert_eq!(head(&a).cmp(&head(&b)), (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+        }
+
+        #[test]
+        fn keys_of_what_sessions_own_sort_by_session(
+            a in (sessions(), numbers(), claim_refs()),
+            b in (sessions(), numbers(), claim_refs()),
+        ) {
+            let owned = |(id, _, claim): &(SessionId, u64, ClaimRef)| key::session_claim(id, claim);
+            prop_assert_eq!(owned(&a).cmp(&owned(&b)), (&a.0, &a.2).cmp(&(&b.0, &b.2)));
+            let ended = |(id, number, claim): &(SessionId, u64, ClaimRef)| {
+                key::session_claim_tombstone(id, Revision::new(*number), claim)
+            };
+            prop_assert_eq!(ended(&a).cmp(&ended(&b)), a.cmp(&b));
+        }
+
+        #[test]
+        fn keys_of_ages_sort_by_class_time_revision_and_kind(a in ages(), b in ages()) {
+            let by_key = a.key().cmp(&b.key());
+            prop_assert_eq!(by_key.then(order_of(&a).cmp(&order_of(&b))), by_key);
+            if order_of(&a) != order_of(&b) {
+                prop_assert_eq!(by_key, order_of(&a).cmp(&order_of(&b)));
+            }
+            prop_assert_eq!(Age::of_key(&a.key()).unwrap(), a);
+        }
+
+        #[test]
+        fn keys_read_back_what_they_were_made_of(
+            claim in claim_refs(),
+            session in sessions(),
+            (namespace, config) in (namespaces(), config_keys()),
+            number in numbers(),
+        ) {
+            let revision = Revision::new(number);
+            let reader = |key: &[u8]| KeyReader::new(Table::Claim, key).last_claim();
+            prop_assert_eq!(&reader(&key::claim(&claim)).unwrap(), &claim);
+
+            let bytes = key::queue(&claim.lock, revision);
+            let mut reader = KeyReader::new(Table::Queue, &bytes);
+            prop_assert_eq!(&reader.lock().unwrap(), &claim.lock);
+            prop_assert_eq!(reader.revision().unwrap(), revision);
+            prop_assert!(reader.end().is_ok());
+
+            let bytes = key::lock_delay(LogTime::from_ms(number), &claim.lock);
+            let mut reader = KeyReader::new(Table::LockDelay, &bytes);
+            prop_assert_eq!(reader.time().unwrap(), LogTime::from_ms(number));
+            prop_assert_eq!(&reader.last_lock().unwrap(), &claim.lock);
+
+            let bytes = key::session_claim_tombstone(&session, revision, &claim);
+            let mut reader = KeyReader::new(Table::SessionClaimTombstone, &bytes);
+            prop_assert_eq!(reader.session().unwrap(), session);
+            prop_assert_eq!(reader.revision().unwrap(), revision);
+            prop_assert_eq!(&reader.last_claim().unwrap(), &claim);
+
+            let bytes = key::config_version(&namespace, &config, revision);
+            let mut reader = KeyReader::new(Table::ConfigVersion, &bytes);
+            prop_assert_eq!(reader.config().unwrap(), (namespace.clone(), config.clone()));
+            prop_assert_eq!(reader.revision().unwrap(), revision);
+            let bytes = key::config(&namespace, &config);
+            let head = KeyReader::new(Table::ConfigHead, &bytes).last_config().unwrap();
+            prop_assert_eq!(head, (namespace, config));
+        }
+
+        #[test]
+        fn a_locks_range_holds_its_own_rows_only(
+            lock in lock_refs(),
+            other in lock_refs(),
+            number in numbers(),
+        ) {
+            let range = KeyRange::prefix(key::lock_prefix(&lock));
+            let row = key::queue(&other, Revision::new(number));
+            let inside = (range.from(), range.to());
+            let within = std::ops::RangeBounds::<[u8]>::contains(&inside, row.as_slice());
+            prop_assert_eq!(within, lock == other);
+        }
+    }
+
+    #[test]
+    fn a_key_that_does_not_decode_is_damage_and_names_its_row() {
+        let fault = KeyReader::new(Table::Queue, b"a\0b").lock().unwrap_err();
+        assert_eq!(fault.to_string(), "row a\\x00b of table Queue is damaged: its key does not decode");
+        assert!(KeyReader::new(Table::Queue, b"A\0b\0").lock().is_err());
+        assert!(KeyReader::new(Table::Session, b"\xff").last_session().is_err());
+        assert!(KeyReader::new(Table::RemovedNode, &[0; 8]).node().is_err());
+        assert!(KeyReader::new(Table::RemovedNode, &[0; 7]).number().is_err());
+        assert!(Age::of_key(&[9; 30]).is_err());
+    }
+}

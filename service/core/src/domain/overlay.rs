@@ -168,3 +168,69 @@ impl<T: Tables> Tables for Overlay<'_, T> {
         self.merged(table, from, to, limit, Direction::Back)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use std::ops::Bound;
+
+    use super::{FETCH_ROWS_MAX, Overlay};
+    use crate::domain::{MemoryTables, Table, Tables};
+
+    const TABLE: Table = Table::Queue;
+
+    fn bounds() -> impl Strategy<Value = Bound<Vec<u8>>> {
+        let key = prop::collection::vec(0_u8..6, 1..3);
+        prop_oneof![
+            Just(Bound::Unbounded),
+            key.clone().prop_map(Bound::Included),
+            key.prop_map(Bound::Excluded),
+        ]
+    }
+
+    fn table_of(keys: &[Vec<u8>], value: u8) -> MemoryTables {
+        let mut tables = MemoryTables::default();
+        tables.write(keys.iter().map(|key| ((TABLE, key.clone()), Some(vec![value]))).collect());
+        tables
+    }
+
+    proptest! {
+        #![proptest_config(crate::domain::tests::property(2_000))]
+
+        #[test]
+        fn reads_see_what_the_tables_hold_once_the_changes_are_written(
+            base in prop::collection::vec(prop::collection::vec(0_u8..6, 1..3), 0..30),
+            changes in prop::collection::vec((prop::collection::vec(0_u8..6, 1..3), any::<bool>()), 0..30),
+            (from, to) in (bounds(), bounds()),
+            limit in 0_usize..12,
+        ) {
+            let base = table_of(&base, 1);
+            let mut overlay = Overlay::new(&base);
+            for (key, puts) in changes {
+                overlay.change(TABLE, key, puts.then(|| vec![2]));
+            }
+            let (start, end) = (from.as_ref().map(Vec::as_slice), to.as_ref().map(Vec::as_slice));
+            let forward = overlay.range(TABLE, start, end, limit).unwrap();
+            let back = overlay.range_back(TABLE, start, end, limit).unwrap();
+            let first = overlay.get(TABLE, &[3]).unwrap();
+            let mut written = base.clone();
+            written.write(overlay.into_changes());
+            prop_assert_eq!(forward, written.range(TABLE, start, end, limit).unwrap());
+            prop_assert_eq!(back, written.range_back(TABLE, start, end, limit).unwrap());
+            prop_assert_eq!(first, written.get(TABLE, &[3]).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_scan_passes_more_deleted_rows_than_it_fetches_at_once() {
+        let keys: Vec<Vec<u8>> = (0..3 * FETCH_ROWS_MAX as u64).map(|n| n.to_be_bytes().to_vec()).collect();
+        let base = table_of(&keys, 1);
+        let mut overlay = Overlay::new(&base);
+        let (last, deleted) = keys.split_last().unwrap();
+        for key in deleted {
+            overlay.delete(TABLE, key.clone());
+        }
+        let found = overlay.range(TABLE, Bound::Unbounded, Bound::Unbounded, 1).unwrap();
+        assert_eq!(found, [(last.clone(), vec![1])]);
+    }
+}

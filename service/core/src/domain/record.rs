@@ -72,3 +72,55 @@ impl Fault {
         Self::Damaged { table, key: key.escape_ascii().to_string(), what }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{FORMAT, open, seal};
+    use crate::domain::{Fault, Table};
+
+    const KEY: &[u8] = b"default";
+
+    #[test]
+    fn a_record_opens_where_it_was_sealed_and_nowhere_else() {
+        let bytes = seal(Table::Lock, KEY, &(7_u64, "text".to_owned()));
+        assert_eq!(open::<(u64, String)>(Table::Lock, KEY, &bytes).unwrap(), (7, "text".to_owned()));
+        assert!(open::<(u64, String)>(Table::Claim, KEY, &bytes).is_err());
+        assert!(open::<(u64, String)>(Table::Lock, b"other", &bytes).is_err());
+    }
+
+    #[test]
+    fn every_single_bit_error_is_noticed() {
+        let sealed = seal(Table::Lock, KEY, &(7_u64, "text".to_owned()));
+        for at in 0..sealed.len() * 8 {
+            let mut bytes = sealed.clone();
+            bytes[at / 8] ^= 1 << (at % 8);
+            assert!(open::<(u64, String)>(Table::Lock, KEY, &bytes).is_err(), "bit {at}");
+        }
+        for length in 0..sealed.len() {
+            assert!(open::<(u64, String)>(Table::Lock, KEY, &sealed[..length]).is_err(), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn damage_names_the_row() {
+        let mut bytes = seal(Table::Lock, b"a\0b", &7_u64);
+        *bytes.last_mut().unwrap() ^= 1;
+        let fault = open::<u64>(Table::Lock, b"a\0b", &bytes).unwrap_err();
+        assert_eq!(fault.to_string(), "row a\\x00b of table Lock is damaged: its checksum is wrong");
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_by_name() {
+        let mut bytes = seal(Table::Lock, KEY, &7_u64);
+        bytes[0] = FORMAT + 1;
+        let fault = open::<u64>(Table::Lock, KEY, &bytes).unwrap_err();
+        assert_eq!(fault, Fault::NewerFormat { table: Table::Lock, found: FORMAT + 1, known: FORMAT });
+    }
+
+    #[test]
+    fn a_record_of_another_shape_is_damage() {
+        let bytes = seal(Table::Lock, KEY, &(7_u64, 8_u64));
+        let fault = open::<u64>(Table::Lock, KEY, &bytes).unwrap_err();
+        assert_eq!(fault, Fault::damaged(Table::Lock, KEY, "bytes are left over"));
+    }
+}

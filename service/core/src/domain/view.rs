@@ -22,8 +22,17 @@ pub use config::{ConfigEntry, ConfigItem, ConfigQuery};
 pub use lock::{ClaimState, LockSummary, LockView, Waiter};
 
 /// Reads over tables at one moment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct View<'a, T: Tables>(&'a T);
+
+// By hand: a derive would ask the tables to be `Copy`.
+impl<T: Tables> Clone for View<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Tables> Copy for View<'_, T> {}
 
 /// A part of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
