@@ -11,6 +11,8 @@
 
 pub mod domain;
 pub mod limits;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 mod clock;
 mod name;
