@@ -9,6 +9,7 @@
 //! 4. A fencing token is the revision of one grant; tokens strictly increase and are never shared.
 //! 5. The operator decides only from what it observed; `plan` is a function; executing a stale plan is harmless.
 
+pub mod deadlines;
 pub mod domain;
 pub mod limits;
 #[cfg(feature = "testing")]

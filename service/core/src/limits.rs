@@ -36,6 +36,8 @@ pub const SESSION_OWNED_MAX: u64 = 4_096;
 pub const EXPIRE_SESSIONS_MAX: usize = 200;
 /// Owned things that one `Expire` entry may end, for the same reason.
 pub const EXPIRE_OWNED_MAX: u64 = 10_000;
+/// Waits that one `Expire` entry may name: with the longest names it stays well below `ENTRY_BYTES_MAX`.
+pub const EXPIRE_WAITS_MAX: usize = 2_000;
 /// Due lock delays that one entry processes; the next entry goes on where it stopped.
 pub const DUE_DELAYS_PER_ENTRY_MAX: usize = 256;
 /// Old tombstones, idempotency records and idle locks that one entry drops, each: apply stays short, and ten times faster

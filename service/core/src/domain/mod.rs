@@ -1,4 +1,13 @@
 //! The replicated state machine: commands in, outcomes and events out, rows changed in between.
+//!
+//! ```text
+//!   Proposal ──▶ Batch::apply ──▶ Applied { outcome, events }      View ──▶ answers
+//!                    │                                              │
+//!                    ▼                                              ▼
+//!                 Overlay ──finish──▶ Changes ──written by──▶ Tables (memory, RocksDB)
+//! ```
+//!
+//! It never reads a clock, draws a number or waits; what it needs is in the entry or in the tables.
 
 mod command;
 mod event;
@@ -7,12 +16,40 @@ mod proposal;
 mod settings;
 mod table;
 
+mod batch;
+mod entry;
+mod machine;
+mod meta;
+mod overlay;
+mod view;
+
+mod claim;
+mod config;
+mod expire;
+mod lock;
+mod namespace;
+mod replay;
+mod session;
+mod tombstone;
+
+mod key;
+mod record;
+
+pub use batch::Batch;
 pub use command::{
     Acquire, ClaimOwner, ClaimRef, Command, DeleteConfig, Expire, Guard, IfHeld, LEVEL, Level, LockMode,
     LockRef, Precondition, Proposal, PutConfig, ReplayKey, SessionRef, SessionSpec, WaitRef,
 };
 pub use event::{Change, Event};
+pub use machine::Machine;
+#[cfg(feature = "seeded-bugs")]
+pub use machine::SeededBugs;
+pub use meta::{Counters, Meta};
 pub use outcome::{Applied, EndReason, Holder, Outcome, Rejection, Success};
 pub use proposal::ProposalError;
 pub use settings::Settings;
 pub use table::{Changes, Fault, MemoryTables, Row, Table, Tables};
+pub use view::{
+    ClaimState, ClaimView, ConfigEntry, ConfigItem, ConfigQuery, LiveSession, LockSummary, LockView,
+    NamespaceView, Page, QueuedWait, SessionState, SessionView, View, Waiter,
+};

@@ -19,9 +19,9 @@ pub enum Table {
     SessionTombstone = 0x05,
     /// (namespace, lock) → lock that is in use or was recently.
     Lock = 0x06,
-    /// (namespace, lock, token) → claim id: who holds.
+    /// (namespace, lock, token) → claim: who holds.
     Holder = 0x07,
-    /// (namespace, lock, enqueue revision) → claim id: who waits, in order.
+    /// (namespace, lock, enqueue revision) → claim: who waits, in order.
     Queue = 0x08,
     /// (namespace, lock, claim) → live claim.
     Claim = 0x09,
@@ -29,7 +29,7 @@ pub enum Table {
     ClaimTombstone = 0x0a,
     /// (session, revision, namespace, lock, claim) → (): tombstones that live as long as their explicit session.
     SessionClaimTombstone = 0x0b,
-    /// (time, revision, kind, key) → (): tombstones and idle locks by age.
+    /// (class, time, revision, kind, key) → (): tombstones by age, then idle locks by age.
     Age = 0x0c,
     /// (due time, namespace, lock) → (): running lock delays.
     LockDelay = 0x0d,
@@ -72,6 +72,12 @@ impl Table {
     #[must_use]
     pub const fn number(self) -> u8 {
         self as u8
+    }
+
+    /// The table's place in [`Table::ALL`].
+    #[must_use]
+    pub(crate) const fn index(self) -> usize {
+        self as usize - 1
     }
 }
 
@@ -162,61 +168,43 @@ pub type Changes = BTreeMap<(Table, Vec<u8>), Option<Vec<u8>>>;
 /// The tables in memory: for the model, simulation and tests.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MemoryTables {
-    rows: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
+    rows: [BTreeMap<Vec<u8>, Vec<u8>>; Table::ALL.len()],
 }
 
 impl MemoryTables {
     /// Writes a batch.
     pub fn write(&mut self, changes: Changes) {
-        for (place, value) in changes {
+        for ((table, key), value) in changes {
+            let rows = &mut self.rows[table.index()];
             match value {
-                Some(value) => self.rows.insert(place, value),
-                None => self.rows.remove(&place),
+                Some(value) => rows.insert(key, value),
+                None => rows.remove(&key),
             };
         }
     }
 
     /// All rows, in order.
     pub fn rows(&self) -> impl Iterator<Item = (Table, &[u8], &[u8])> {
-        self.rows.iter().map(|((table, key), value)| (*table, key.as_slice(), value.as_slice()))
+        Table::ALL.into_iter().flat_map(|table| {
+            self.rows[table.index()].iter().map(move |(key, value)| (table, key.as_slice(), value.as_slice()))
+        })
     }
+}
 
-    fn within(
-        &self,
-        table: Table,
-        from: Bound<&[u8]>,
-        to: Bound<&[u8]>,
-    ) -> impl DoubleEndedIterator<Item = (&Vec<u8>, &Vec<u8>)> {
-        let start = match from {
-            Bound::Included(key) => Bound::Included((table, key.to_vec())),
-            Bound::Excluded(key) => Bound::Excluded((table, key.to_vec())),
-            Bound::Unbounded => Bound::Included((table, Vec::new())),
-        };
-        let to = match to {
-            Bound::Included(key) => Bound::Included(key.to_vec()),
-            Bound::Excluded(key) => Bound::Excluded(key.to_vec()),
-            Bound::Unbounded => Bound::Unbounded,
-        };
-        // The end is a filter rather than a bound: BTreeMap panics on a range that ends before it starts.
-        self.rows
-            .range((start, Bound::Unbounded))
-            .take_while(move |((t, key), _)| {
-                *t == table
-                    && match &to {
-                        Bound::Included(end) => key <= end,
-                        Bound::Excluded(end) => key < end,
-                        Bound::Unbounded => true,
-                    }
-            })
-            .map(|((_, key), value)| (key, value))
-            .collect::<Vec<_>>()
-            .into_iter()
+/// Whether a range can hold anything. `BTreeMap::range` panics on a range that ends before it starts.
+pub(crate) fn is_range(from: Bound<&[u8]>, to: Bound<&[u8]>) -> bool {
+    match (from, to) {
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => true,
+        (Bound::Included(from), Bound::Included(to)) => from <= to,
+        (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => {
+            from < to
+        }
     }
 }
 
 impl Tables for MemoryTables {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
-        Ok(self.rows.get(&(table, key.to_vec())).cloned())
+        Ok(self.rows[table.index()].get(key).cloned())
     }
 
     fn range(
@@ -226,7 +214,11 @@ impl Tables for MemoryTables {
         to: Bound<&[u8]>,
         limit: usize,
     ) -> Result<Vec<Row>, Fault> {
-        Ok(self.within(table, from, to).take(limit).map(|(k, v)| (k.clone(), v.clone())).collect())
+        if !is_range(from, to) {
+            return Ok(Vec::new());
+        }
+        let rows = self.rows[table.index()].range::<[u8], _>((from, to));
+        Ok(rows.take(limit).map(|(k, v)| (k.clone(), v.clone())).collect())
     }
 
     fn range_back(
@@ -236,6 +228,10 @@ impl Tables for MemoryTables {
         to: Bound<&[u8]>,
         limit: usize,
     ) -> Result<Vec<Row>, Fault> {
-        Ok(self.within(table, from, to).rev().take(limit).map(|(k, v)| (k.clone(), v.clone())).collect())
+        if !is_range(from, to) {
+            return Ok(Vec::new());
+        }
+        let rows = self.rows[table.index()].range::<[u8], _>((from, to));
+        Ok(rows.rev().take(limit).map(|(k, v)| (k.clone(), v.clone())).collect())
     }
 }
