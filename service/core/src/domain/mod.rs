@@ -16,6 +16,8 @@ mod proposal;
 mod settings;
 mod table;
 
+pub mod invariants;
+
 mod batch;
 mod entry;
 mod machine;
@@ -53,3 +55,6 @@ pub use view::{
     ClaimState, ClaimView, ConfigEntry, ConfigItem, ConfigQuery, LiveSession, LockSummary, LockView,
     NamespaceView, Page, QueuedWait, SessionState, SessionView, View, Waiter,
 };
+
+#[cfg(test)]
+mod tests;
