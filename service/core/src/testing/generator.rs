@@ -46,7 +46,7 @@ impl Profile {
     /// A profile drawn from a seed: limits so tight that they are reached, or so wide that nothing is refused for them.
     #[must_use]
     pub fn of_seed(seed: u64) -> Self {
-        let mut random = Random::new(seed ^ 0x70_72_6f_66_69_6c_65);
+        let mut random = Random::new(seed.rotate_left(32));
         let tight = random.percent(60);
         let settings = Settings {
             sessions_max: if tight { 4 } else { 12 },
@@ -138,6 +138,11 @@ impl Generator {
 
     fn time(&mut self) -> LogTime {
         let now = self.model.clock.as_ms();
+        if self.random.percent(10)
+            && let Some(due) = self.moment_that_matters()
+        {
+            return due;
+        }
         let ms = if self.random.percent(self.profile.jump_percent) {
             now + 300 + self.random.below(4_000)
         } else if self.random.percent(6) {
@@ -148,6 +153,22 @@ impl Generator {
             now + self.random.below(60)
         };
         LogTime::from_ms(ms)
+    }
+
+    /// The very millisecond, or the one before, at which a delay ends or something becomes old: off-by-one errors live
+    /// nowhere else, and a random time hardly ever meets it.
+    fn moment_that_matters(&mut self) -> Option<LogTime> {
+        let Settings { tombstone_ms, tombstone_ms_min, replay_ms, .. } = self.profile.settings;
+        let model = &self.model;
+        let delays = model.locks.iter().filter_map(|l| l.delay_until);
+        let replays = model.replays.iter().map(|r| r.at.after_ms(replay_ms));
+        let ends = model.session_tombstones.iter().map(|t| t.at);
+        let ends = ends.chain(model.claim_tombstones.iter().map(|t| t.at));
+        let ends = ends.chain(model.locks.iter().filter_map(|l| l.idle.map(|(at, _)| at)));
+        let ages = ends.flat_map(|at| [at.after_ms(tombstone_ms), at.after_ms(tombstone_ms_min)]);
+        let to_come: Vec<_> = delays.chain(replays).chain(ages).filter(|at| model.clock < *at).collect();
+        let at = self.random.pick(&to_come)?.as_ms();
+        Some(LogTime::from_ms(at - u64::from(self.random.percent(30))))
     }
 
     /// Gives a request an idempotency key, or sends an earlier one again in its place.
@@ -186,10 +207,10 @@ impl Generator {
             58..68 => self.create_session(),
             68..70 => Command::EndSession { id: self.some_session() },
             70..76 => Command::Expire(self.expire()),
-            76..85 => self.put_config(),
-            85..89 => self.delete_config(),
-            89..93 => Command::CreateNamespace { name: self.any_namespace() },
-            93..96 => Command::DeleteNamespace { name: self.any_namespace() },
+            76..83 => self.put_config(),
+            83..88 => self.delete_config(),
+            88..93 => Command::CreateNamespace { name: self.any_namespace() },
+            93..97 => Command::DeleteNamespace { name: self.any_namespace() },
             _ => Command::Tick,
         }
     }
@@ -402,6 +423,7 @@ impl Generator {
         let key = self.name(&KEYS, ConfigKey::new);
         let (namespace, guard) = match self.guard() {
             Some((namespace, guard)) => (namespace, Some(guard)),
+            None if self.random.percent(50) => (self.any_namespace(), None),
             None => (self.namespace(), None),
         };
         let precondition = self.precondition(&namespace, &key);
@@ -418,6 +440,15 @@ impl Generator {
     }
 
     fn delete_config(&mut self) -> Command {
+        // Namespaces come and go only when their keys do.
+        let default = NamespaceName::default_namespace();
+        let there: Vec<_> = self.model.config_now().into_keys().filter(|(n, _)| *n != default).collect();
+        if self.random.percent(50)
+            && let Some((namespace, key)) = self.random.pick(&there).cloned()
+        {
+            let precondition = self.precondition(&namespace, &key);
+            return Command::DeleteConfig(DeleteConfig { namespace, key, precondition, guard: None });
+        }
         let (namespace, key, precondition, guard) = self.write();
         Command::DeleteConfig(DeleteConfig { namespace, key, precondition, guard })
     }

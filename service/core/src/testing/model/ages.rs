@@ -66,7 +66,7 @@ impl Model {
     fn aged_tombstones(&self) -> Vec<(LogTime, Revision, Aged)> {
         let sessions =
             self.session_tombstones.iter().map(|t| (t.at, t.revision, Aged::Session(t.id.clone())));
-        let claims = self.claim_tombstones.iter().filter(|t| t.session.is_none());
+        let claims = self.claim_tombstones.iter().filter(|t| t.kept_with.is_none());
         let claims = claims.map(|t| (t.at, t.revision, Aged::Claim(t.claim.clone())));
         let ended = self.ended_with_tombstones.iter();
         let ended = ended.map(|(at, revision, id)| (*at, *revision, Aged::SessionClaims(id.clone())));
@@ -76,9 +76,10 @@ impl Model {
     }
 
     /// The tombstones that `tombstones_max` bounds: all but those that a live session keeps.
-    fn tombstones(&self) -> u64 {
+    #[must_use]
+    pub fn tombstones(&self) -> u64 {
         let claims = self.claim_tombstones.iter();
-        let of_claims = claims.filter(|t| t.session.as_ref().is_none_or(|id| self.session(id).is_none()));
+        let of_claims = claims.filter(|t| t.kept_with.as_ref().is_none_or(|id| self.session(id).is_none()));
         (self.session_tombstones.len() + of_claims.count()) as u64
     }
 
@@ -102,7 +103,7 @@ impl Model {
 
     /// The tombstones of a session's claims grow old from the end of their session.
     pub(super) fn age_claims_with_session(&mut self, id: &SessionId, revision: Revision) {
-        if self.claim_tombstones.iter().any(|t| t.session.as_ref() == Some(id)) {
+        if self.claim_tombstones.iter().any(|t| t.kept_with.as_ref() == Some(id)) {
             self.ended_with_tombstones.push((self.clock, revision, id.clone()));
         }
     }
@@ -152,7 +153,7 @@ impl Model {
     }
 
     fn claims_kept_with(&self, session: &SessionId) -> Vec<ClaimRef> {
-        let of_session = self.claim_tombstones.iter().filter(|t| t.session.as_ref() == Some(session));
+        let of_session = self.claim_tombstones.iter().filter(|t| t.kept_with.as_ref() == Some(session));
         let mut kept: Vec<_> = of_session.map(|t| (t.revision, t.claim.clone())).collect();
         kept.sort();
         kept.into_iter().map(|(_, claim)| claim).collect()
@@ -178,10 +179,16 @@ impl Model {
         }
     }
 
+    /// Bytes of all answers that are kept.
+    #[must_use]
+    pub fn replay_bytes(&self) -> u64 {
+        self.replays.iter().map(|r| r.answer.as_ref().map_or(0, encoded_bytes)).sum()
+    }
+
     fn drop_old_answers(&mut self) {
         for _ in 0..limits::DROPPED_PER_ENTRY_MAX {
             let Some(oldest) = self.replays.first() else { return };
-            let bytes: u64 = self.replays.iter().map(|r| r.answer.as_ref().map_or(0, encoded_bytes)).sum();
+            let bytes = self.replay_bytes();
             let old = self.settings.replay_ms <= self.clock.ms_since(oldest.at);
             let many = self.settings.replay_records_max < self.replays.len() as u64;
             if !old && !many && bytes <= self.settings.replay_bytes_max {

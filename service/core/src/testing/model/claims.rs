@@ -53,7 +53,7 @@ impl Model {
             mode: acquire.mode,
             if_held: acquire.if_held,
             label: acquire.label.clone(),
-            state: ModelClaimState::Queued { enqueued: revision },
+            state: ModelClaimState::Queued { enqueued: revision, since: self.clock },
         });
         if free {
             self.grant(&acquire.claim, revision, events);
@@ -90,7 +90,7 @@ impl Model {
         let session = live.session.clone();
         match live.state {
             ModelClaimState::Held { token, .. } => Success::Held { token, session, granted: false },
-            ModelClaimState::Queued { enqueued } => Success::Queued {
+            ModelClaimState::Queued { enqueued, .. } => Success::Queued {
                 enqueued,
                 session,
                 position: self.position(&live.claim),
@@ -210,6 +210,7 @@ impl Model {
                     revision,
                     at: self.clock,
                     session: None,
+                    kept_with: None,
                 });
             }
         }
@@ -242,9 +243,9 @@ impl Model {
         events: &mut Vec<Event>,
     ) {
         let made = self.sessions.iter().find(|s| s.made_by.as_ref() == Some(claim)).map(|s| s.id.clone());
-        match made {
-            Some(session) => self.end_live_session(&session, SessionEnd::all(reason), revision, events),
-            None => self.remove_claim(claim, reason, revision, events),
+        self.remove_claim(claim, reason, revision, events);
+        if let Some(session) = made {
+            self.end_live_session(&session, SessionEnd::of(reason), revision, events);
         }
     }
 
@@ -275,7 +276,8 @@ impl Model {
             token,
             revision,
             at: self.clock,
-            session: kept_with.clone(),
+            session: Some(ended.session.clone()),
+            kept_with: kept_with.clone(),
         });
         if let Some(session) = kept_with {
             self.drop_surplus_of_session(&session);

@@ -27,6 +27,8 @@ pub struct ModelSession {
     pub create_revision: Revision,
     /// What it was created with.
     pub spec: SessionSpec,
+    /// When it was created.
+    pub at: LogTime,
     /// The claim that made it and that ends with it.
     pub made_by: Option<ClaimRef>,
 }
@@ -62,6 +64,8 @@ pub enum ModelClaimState {
     Queued {
         /// Since this revision.
         enqueued: Revision,
+        /// Since this time.
+        since: LogTime,
     },
 }
 
@@ -91,8 +95,10 @@ pub struct ModelClaimTombstone {
     pub revision: Revision,
     /// When it ended.
     pub at: LogTime,
-    /// The explicit session that it is remembered with; none for one remembered by its age.
+    /// Its session; none when it was never seen.
     pub session: Option<SessionId>,
+    /// The session that it is remembered with; none for one remembered by its age.
+    pub kept_with: Option<SessionId>,
 }
 
 /// What is remembered of a lock that was granted once.
@@ -363,7 +369,16 @@ impl ModelClaim {
     pub const fn enqueued(&self) -> Option<Revision> {
         match self.state {
             ModelClaimState::Held { .. } => None,
-            ModelClaimState::Queued { enqueued } => Some(enqueued),
+            ModelClaimState::Queued { enqueued, .. } => Some(enqueued),
+        }
+    }
+
+    /// How long a request waits for it and whether it waits on without one, as it asked; none when it only tried.
+    #[must_use]
+    pub const fn waits(&self) -> Option<(u64, bool)> {
+        match self.if_held {
+            IfHeld::Refuse => None,
+            IfHeld::Queue { wait_ms, keep_waiting } => Some((wait_ms, keep_waiting)),
         }
     }
 

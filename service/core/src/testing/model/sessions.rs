@@ -14,8 +14,10 @@ pub(super) struct SessionEnd {
 }
 
 impl SessionEnd {
-    pub(super) const fn all(reason: EndReason) -> Self {
-        Self { session: reason, held: reason, queued: reason }
+    /// Everything ends for the session's reason, but whoever lets go of a session leaves the queues it waits in.
+    pub(super) const fn of(reason: EndReason) -> Self {
+        let queued = if matches!(reason, EndReason::Released) { EndReason::LeftQueue } else { reason };
+        Self { session: reason, held: reason, queued }
     }
 }
 
@@ -63,17 +65,14 @@ impl Model {
     ) {
         let change = Change::SessionCreated { id: id.clone(), ttl_ms: spec.ttl_ms, made_by: made_by.clone() };
         events.push(Event { revision, change });
-        self.sessions.push(ModelSession { id, create_revision: revision, spec, made_by });
+        let at = self.clock;
+        self.sessions.push(ModelSession { id, create_revision: revision, spec, at, made_by });
     }
 
     pub(super) fn end_session(&mut self, id: &SessionId, events: &mut Vec<Event>) -> Outcome {
         if self.session(id).is_some() {
             let revision = self.take_revision();
-            let how = SessionEnd {
-                session: EndReason::Released,
-                held: EndReason::Released,
-                queued: EndReason::LeftQueue,
-            };
+            let how = SessionEnd::of(EndReason::Released);
             self.end_live_session(id, how, revision, events);
             self.grant_what_is_free(events);
         } else if self.session_tombstone(id).is_none() && !id.is_reserved() {
@@ -126,7 +125,7 @@ impl Model {
         }
         let revision = self.take_revision();
         for id in &sessions {
-            self.end_live_session(id, SessionEnd::all(EndReason::Expired), revision, events);
+            self.end_live_session(id, SessionEnd::of(EndReason::Expired), revision, events);
         }
         let mut waits = 0;
         for wait in expire.waits.iter().take(2_000) {
