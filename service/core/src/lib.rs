@@ -13,6 +13,8 @@ pub mod deadlines;
 pub mod membership;
 pub mod domain;
 pub mod limits;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 mod clock;
 mod name;

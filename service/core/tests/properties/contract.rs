@@ -1,0 +1,133 @@
+//! Promises of the lock service, checked on the events of the real machine alone: no model takes part.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use holdfast_core::domain::{Change, ClaimRef, Event, LockRef};
+use holdfast_core::{FencingToken, Revision, SessionId};
+
+use crate::cases::{History, for_each_history};
+use crate::replica::Replica;
+
+/// What a reader of the events alone knows.
+#[derive(Debug, Default)]
+struct Witness {
+    last_revision: Revision,
+    last_token: FencingToken,
+    live: BTreeSet<SessionId>,
+    ended: BTreeSet<(ClaimRef, Option<FencingToken>)>,
+    queues: BTreeMap<LockRef, Vec<ClaimRef>>,
+    holders: BTreeMap<LockRef, (ClaimRef, FencingToken)>,
+    owners: BTreeMap<ClaimRef, SessionId>,
+}
+
+impl Witness {
+    fn sees(&mut self, event: &Event) -> Result<(), String> {
+        if event.revision < self.last_revision {
+            return Err(format!("revision {} after {}", event.revision, self.last_revision));
+        }
+        self.last_revision = event.revision;
+        match &event.change {
+            Change::SessionCreated { id, .. } => {
+                if !self.live.insert(id.clone()) {
+                    return Err(format!("session {id} began while it was live"));
+                }
+            }
+            Change::SessionEnded { id, .. } => {
+                self.live.remove(id);
+                if let Some((claim, _)) = self.owners.iter().find(|(_, session)| *session == id) {
+                    return Err(format!("session {id} ended before its claim {claim:?}"));
+                }
+            }
+            Change::ClaimQueued { claim, session, .. } => {
+                self.queues.entry(claim.lock.clone()).or_default().push(claim.clone());
+                self.begins(claim, session)?;
+            }
+            Change::ClaimGranted { claim, session, token } => {
+                self.sees_grant(event.revision, claim, session, *token)?;
+            }
+            Change::ClaimEnded { claim, token, .. } => self.sees_end(claim, *token)?,
+            Change::NamespaceCreated { .. }
+            | Change::NamespaceDeleted { .. }
+            | Change::ConfigPut { .. }
+            | Change::ConfigDeleted { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn begins(&mut self, claim: &ClaimRef, session: &SessionId) -> Result<(), String> {
+        match self.owners.insert(claim.clone(), session.clone()) {
+            None => Ok(()),
+            Some(before) => Err(format!("{claim:?} began for {session} while {before} had it")),
+        }
+    }
+
+    fn sees_grant(
+        &mut self,
+        revision: Revision,
+        claim: &ClaimRef,
+        session: &SessionId,
+        token: FencingToken,
+    ) -> Result<(), String> {
+        if !self.live.contains(session) {
+            return Err(format!("{claim:?} was granted to {session}, which is not live"));
+        }
+        if token <= self.last_token || token.revision() != revision {
+            return Err(format!("token {token} at revision {revision} after token {}", self.last_token));
+        }
+        self.last_token = token;
+        let holder = self.holders.insert(claim.lock.clone(), (claim.clone(), token));
+        if let Some(holder) = holder {
+            return Err(format!("{claim:?} was granted while {holder:?} holds"));
+        }
+        let queue = self.queues.entry(claim.lock.clone()).or_default();
+        if queue.is_empty() {
+            return self.begins(claim, session);
+        }
+        let first = queue.remove(0);
+        if first == *claim && self.owners.get(claim) == Some(session) {
+            Ok(())
+        } else {
+            Err(format!("{claim:?} was granted to {session} while {first:?} was first"))
+        }
+    }
+
+    fn sees_end(&mut self, claim: &ClaimRef, token: Option<FencingToken>) -> Result<(), String> {
+        self.owners.remove(claim);
+        if let Some(queue) = self.queues.get_mut(&claim.lock) {
+            queue.retain(|queued| queued != claim);
+        }
+        if let Some(token) = token {
+            let held = self.holders.remove(&claim.lock);
+            if held != Some((claim.clone(), token)) {
+                return Err(format!("{claim:?} ended with token {token} while {held:?} held"));
+            }
+            if !self.ended.insert((claim.clone(), Some(token))) {
+                return Err(format!("{claim:?} ended with token {token} twice"));
+            }
+        } else if self.holders.get(&claim.lock).is_some_and(|(holder, _)| holder == claim) {
+            return Err(format!("{claim:?} ended without its token while it held"));
+        }
+        Ok(())
+    }
+}
+
+/// The promises hold over the events of a history: tokens strictly increase and each is the revision of one grant, one
+/// holder a lock, first in first out, nothing is granted to a session that is over, and a session ends with its claims.
+pub(crate) fn promises_hold(mut replica: Replica, log: &History) -> Result<(), String> {
+    let mut witness = Witness::default();
+    for (at, (leader, proposal)) in log.iter().enumerate() {
+        let applied = replica.apply(*leader, proposal).map_err(|fault| format!("entry {at}: {fault}"))?;
+        for event in &applied.events {
+            witness.sees(event).map_err(|why| format!("entry {at}: {why}"))?;
+        }
+        if applied.revision < witness.last_revision {
+            return Err(format!("entry {at}: an event is newer than the store"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_events_keep_the_lock_contract() {
+    for_each_history(|_, log| promises_hold(Replica::new(), log));
+}

@@ -1,0 +1,342 @@
+//! What readers see of the real machine equals what the model knows.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+
+use holdfast_core::domain::{
+    ClaimRef, ClaimState, ClaimView, ConfigEntry, ConfigItem, ConfigQuery, Counters, Fault, LiveSession,
+    LockRef, LockSummary, LockView, MemoryTables, Page, QueuedWait, SessionState, SessionView, View, WaitRef,
+    Waiter,
+};
+use holdfast_core::testing::{
+    CLAIMS, KEYS, LOCKS, Model, ModelClaim, ModelClaimState, ModelItem, ModelSession, NAMESPACES, SESSIONS,
+};
+use holdfast_core::{ClaimId, ConfigKey, FencingToken, LockName, NamespaceName, NodeId, Revision, SessionId};
+
+use crate::replica::Replica;
+
+/// Prefixes of keys and lock names that lists are asked for.
+const PREFIXES: [&str; 4] = ["", "a", "app", "app/"];
+
+/// Small enough that lists need several pages.
+const PAGE: usize = 2;
+
+type Seen = Result<(), String>;
+
+fn same<T: PartialEq + Debug>(what: impl Fn() -> String, real: Result<T, Fault>, model: &T) -> Seen {
+    match real {
+        Ok(real) if real == *model => Ok(()),
+        Ok(real) => Err(format!("{}: {real:?}, the model has {model:?}", what())),
+        Err(fault) => Err(format!("{}: {fault}", what())),
+    }
+}
+
+/// All items of a list that is read page by page.
+fn all<I, K>(mut page: impl FnMut(Option<&K>) -> Result<Page<I, K>, Fault>) -> Result<Vec<I>, Fault> {
+    let (mut items, mut after) = (Vec::new(), None);
+    loop {
+        let Page { items: more, next } = page(after.as_ref())?;
+        items.extend(more);
+        match next {
+            Some(key) => after = Some(key),
+            None => return Ok(items),
+        }
+    }
+}
+
+fn names<T, E: Debug>(texts: &[&str], make: impl Fn(String) -> Result<T, E>) -> Vec<T> {
+    texts.iter().map(|text| make((*text).to_owned()).expect("a valid name")).collect()
+}
+
+fn namespaces() -> Vec<NamespaceName> {
+    names(&NAMESPACES, NamespaceName::new)
+}
+
+fn locks() -> Vec<LockRef> {
+    let of = |namespace: NamespaceName| {
+        names(&LOCKS, LockName::new)
+            .into_iter()
+            .map(move |lock| LockRef { namespace: namespace.clone(), lock })
+    };
+    namespaces().into_iter().flat_map(of).collect()
+}
+
+/// Everything that can be seen at the newest revision.
+pub(crate) fn equal_now(replica: &Replica, model: &Model) -> Seen {
+    let view = replica.view();
+    equal_meta(replica, &view, model)?;
+    equal_namespaces(&view, model)?;
+    equal_sessions(&view, model)?;
+    for lock in locks() {
+        equal_lock(&view, model, &lock)?;
+        for claim in names(&CLAIMS, ClaimId::new) {
+            equal_claim(&view, model, &ClaimRef { lock: lock.clone(), claim })?;
+        }
+    }
+    equal_waits(&view, model)?;
+    for namespace in namespaces() {
+        equal_lock_lists(&view, model, &namespace)?;
+        equal_config(&view, model, &namespace, None)?;
+    }
+    Ok(())
+}
+
+/// The config at every revision that there was.
+pub(crate) fn equal_history(replica: &Replica, model: &Model) -> Seen {
+    let view = replica.view();
+    for at in 0..=model.revision.as_u64() {
+        for namespace in namespaces() {
+            equal_config(&view, model, &namespace, Some(Revision::new(at)))?;
+        }
+    }
+    Ok(())
+}
+
+fn equal_meta(replica: &Replica, view: &View<'_, MemoryTables>, model: &Model) -> Seen {
+    let meta = view.meta().map_err(|fault| fault.to_string())?;
+    if meta != *replica.machine.meta() {
+        return Err(format!("the row has {meta:?}, the machine {:?}", replica.machine.meta()));
+    }
+    let identity = meta.cluster_id.clone().map(|id| (id, meta.history_id));
+    let real = (meta.revision, meta.time, identity, meta.members);
+    let expected = (model.revision, model.clock, model.identity.clone(), model.members.clone());
+    same(|| "meta".to_owned(), Ok(real), &expected)?;
+    let counters = Counters {
+        namespaces: model.namespaces.len() as u64,
+        sessions: model.sessions.len() as u64,
+        claims: model.claims.len() as u64,
+        lock_delays: model.locks.iter().filter(|l| l.delay_until.is_some()).count() as u64,
+        tombstones: model.tombstones(),
+        idle_locks: model.locks.iter().filter(|l| l.idle.is_some()).count() as u64,
+        replay_records: model.replays.len() as u64,
+        replay_bytes: model.replay_bytes(),
+        // A number that only the rows need.
+        replay_next: meta.counters.replay_next,
+    };
+    same(|| "counters".to_owned(), Ok(meta.counters), &counters)?;
+    if model.identity.is_some() {
+        same(|| "settings".to_owned(), Ok(meta.settings), &model.settings)?;
+    }
+    let removed: Vec<NodeId> = model.removed.iter().copied().collect();
+    same(|| "removed nodes".to_owned(), view.removed_nodes(), &removed)?;
+    for node in (1..=5).map(|id| NodeId::new(id).expect("a valid id")) {
+        same(|| format!("removed {node}"), view.is_removed(node), &removed.contains(&node))?;
+    }
+    Ok(())
+}
+
+fn equal_namespaces(view: &View<'_, MemoryTables>, model: &Model) -> Seen {
+    let real = all(|after| view.namespaces(after, PAGE))
+        .map(|list| list.into_iter().map(|n| (n.name, n.create_revision)).collect::<Vec<_>>());
+    let expected: Vec<_> = model.namespaces.clone().into_iter().collect();
+    same(|| "namespaces".to_owned(), real, &expected)?;
+    let config = model.config_now();
+    for namespace in namespaces() {
+        let keys = config.keys().filter(|(n, _)| *n == namespace).count() as u64;
+        let claims = model.claims.iter().filter(|c| c.claim.lock.namespace == namespace).count() as u64;
+        let delays = model.locks.iter().filter(|l| l.lock.namespace == namespace);
+        let delays = delays.filter(|l| l.delay_until.is_some()).count() as u64;
+        let created = model.namespaces.get(&namespace);
+        let expected = created.map(|created| (*created, keys, claims, delays));
+        let real = view.namespace(&namespace);
+        let real = real.map(|n| n.map(|n| (n.create_revision, n.keys, n.claims, n.lock_delays)));
+        same(|| format!("namespace {namespace}"), real, &expected)?;
+    }
+    Ok(())
+}
+
+fn session_sight(model: &Model, session: &ModelSession) -> SessionView {
+    SessionView {
+        id: session.id.clone(),
+        create_revision: session.create_revision,
+        spec: session.spec.clone(),
+        made_by: session.made_by.clone(),
+        owned: model.session_claims(&session.id).len() as u64,
+        age_ms: model.clock.ms_since(session.at),
+    }
+}
+
+fn equal_sessions(view: &View<'_, MemoryTables>, model: &Model) -> Seen {
+    let mut live: Vec<_> = model.sessions.iter().map(|s| session_sight(model, s)).collect();
+    live.sort_by(|a, b| a.id.cmp(&b.id));
+    same(|| "sessions".to_owned(), all(|after| view.sessions(after, PAGE)), &live)?;
+    let deadlines = live.iter().map(|s| LiveSession {
+        id: s.id.clone(),
+        create_revision: s.create_revision,
+        ttl_ms: s.spec.ttl_ms,
+        made_by: s.made_by.clone(),
+        owned: s.owned,
+    });
+    same(|| "live sessions".to_owned(), view.live_sessions(), &deadlines.collect())?;
+
+    let mut ids: BTreeSet<SessionId> = names(&SESSIONS, SessionId::new).into_iter().collect();
+    ids.extend(model.sessions.iter().map(|s| s.id.clone()));
+    ids.extend(model.session_tombstones.iter().map(|t| t.id.clone()));
+    for id in ids {
+        let expected = match (model.session(&id), model.session_tombstone(&id)) {
+            (Some(session), _) => Some(SessionState::Live(session_sight(model, session))),
+            (None, Some(ended)) => {
+                Some(SessionState::Ended { reason: ended.reason, revision: ended.revision })
+            }
+            (None, None) => None,
+        };
+        same(|| format!("session {id}"), view.session(&id), &expected)?;
+        let claims = model.session_claims(&id).into_iter().map(|c| ClaimView {
+            claim: c.claim.clone(),
+            mode: c.mode,
+            label: c.label.clone(),
+            token: c.token(),
+            since_ms: since_ms(model, c),
+        });
+        same(|| format!("claims of {id}"), view.session_claims(&id), &claims.collect())?;
+    }
+    Ok(())
+}
+
+fn since_ms(model: &Model, claim: &ModelClaim) -> u64 {
+    match claim.state {
+        ModelClaimState::Held { since, .. } | ModelClaimState::Queued { since, .. } => {
+            model.clock.ms_since(since)
+        }
+    }
+}
+
+fn equal_claim(view: &View<'_, MemoryTables>, model: &Model, claim: &ClaimRef) -> Seen {
+    let ended = || {
+        model.claim_tombstone(claim).map(|t| ClaimState::Ended {
+            session: t.session.clone(),
+            reason: t.reason,
+            token: t.token,
+            revision: t.revision,
+        })
+    };
+    let expected = model.claim(claim).map_or_else(ended, |live| Some(claim_sight(model, live)));
+    same(|| format!("{claim:?}"), view.claim(claim), &expected)
+}
+
+fn claim_sight(model: &Model, live: &ModelClaim) -> ClaimState {
+    let (session, mode, label) = (live.session.clone(), live.mode, live.label.clone());
+    match live.state {
+        ModelClaimState::Held { token, .. } => {
+            ClaimState::Held { session, mode, label, token, held_ms: since_ms(model, live) }
+        }
+        ModelClaimState::Queued { enqueued, .. } => {
+            let (wait_ms, keep_waiting) = live.waits().expect("a queued claim asked to wait");
+            ClaimState::Queued {
+                session,
+                mode,
+                label,
+                enqueued,
+                position: model.position(&live.claim),
+                holders: model.holders_shown(&live.claim.lock),
+                waited_ms: since_ms(model, live),
+                wait_ms,
+                keep_waiting,
+            }
+        }
+    }
+}
+
+fn equal_lock(view: &View<'_, MemoryTables>, model: &Model, lock: &LockRef) -> Seen {
+    let expected = model.lock(lock).map(|sight| LockView {
+        mode: sight.holders.first().map(|holder| holder.mode),
+        holders: model.holders_shown(lock),
+        queued: sight.queue.len() as u64,
+        queue: sight.queue.iter().map(|waiter| waiter_sight(model, waiter)).collect(),
+        last_token: sight.last_token,
+        delay_remaining_ms: sight.delay_remaining_ms,
+    });
+    let expected = expected.unwrap_or_default();
+    same(|| format!("{lock:?}"), view.lock(lock, 100), &expected)?;
+    let first = LockView { queue: expected.queue.iter().take(1).cloned().collect(), ..expected };
+    same(|| format!("{lock:?} with one waiter"), view.lock(lock, 1), &first)
+}
+
+fn waiter_sight(model: &Model, waiter: &ModelClaim) -> Waiter {
+    Waiter {
+        claim: waiter.id().clone(),
+        session: waiter.session.clone(),
+        session_name: model.session(&waiter.session).map(|s| s.spec.name.clone()).unwrap_or_default(),
+        mode: waiter.mode,
+        label: waiter.label.clone(),
+        enqueued: waiter.enqueued().expect("it waits"),
+        waited_ms: since_ms(model, waiter),
+    }
+}
+
+fn equal_waits(view: &View<'_, MemoryTables>, model: &Model) -> Seen {
+    let mut waiting: Vec<_> = model.claims.iter().filter(|c| c.enqueued().is_some()).collect();
+    waiting.sort_by_key(|c| (c.claim.lock.clone(), c.enqueued()));
+    let waits = waiting.into_iter().map(|c| {
+        let (wait_ms, keep_waiting) = c.waits().expect("a queued claim asked to wait");
+        let wait = WaitRef { claim: c.claim.clone(), enqueued: c.enqueued().expect("it waits") };
+        QueuedWait { wait, session: c.session.clone(), wait_ms, keep_waiting }
+    });
+    same(|| "queued waits".to_owned(), view.queued_waits(), &waits.collect())
+}
+
+fn equal_lock_lists(view: &View<'_, MemoryTables>, model: &Model, namespace: &NamespaceName) -> Seen {
+    for prefix in PREFIXES {
+        let mut expected = Vec::new();
+        for lock in model.known_locks().into_iter().filter(|l| l.namespace == *namespace) {
+            let Some(sight) = model.lock(&lock) else { continue };
+            let (holders, queued) = (sight.holders.len() as u64, sight.queue.len() as u64);
+            let forgotten = sight.last_token == FencingToken::default();
+            if !lock.lock.as_str().starts_with(prefix) || (holders == 0 && queued == 0 && forgotten) {
+                continue;
+            }
+            expected.push(LockSummary {
+                lock: lock.lock,
+                holders,
+                queued,
+                last_token: sight.last_token,
+                delay_remaining_ms: sight.delay_remaining_ms,
+            });
+        }
+        let real = all(|after| view.locks(namespace, prefix, after, PAGE));
+        same(|| format!("locks {prefix:?} of {namespace}"), real, &expected)?;
+    }
+    Ok(())
+}
+
+fn equal_config(
+    view: &View<'_, MemoryTables>,
+    model: &Model,
+    namespace: &NamespaceName,
+    at: Option<Revision>,
+) -> Seen {
+    let model_at = at.unwrap_or(model.revision);
+    for key in names(&KEYS, ConfigKey::new) {
+        let item = |item: ModelItem| ConfigItem {
+            key: key.clone(),
+            value: item.value,
+            content_type: item.content_type,
+            create_revision: item.create_revision,
+            mod_revision: item.mod_revision,
+            version: item.version,
+        };
+        let expected = model.config_at(namespace, &key, model_at).map(item);
+        same(|| format!("{namespace}/{key} at {at:?}"), view.config_get(namespace, &key, at), &expected)?;
+    }
+    for prefix in PREFIXES {
+        for with_values in [true, false] {
+            let list = model.config_list_at(namespace, prefix, model_at).into_iter();
+            let expected: Vec<_> = list
+                .map(|(key, item)| ConfigEntry {
+                    key,
+                    value_bytes: item.value.len() as u64,
+                    value: with_values.then_some(item.value),
+                    content_type: item.content_type,
+                    create_revision: item.create_revision,
+                    mod_revision: item.mod_revision,
+                    version: item.version,
+                })
+                .collect();
+            let real = all(|after| {
+                view.config_list(&ConfigQuery { namespace, prefix, after, limit: PAGE, at, with_values })
+            });
+            same(|| format!("config {prefix:?} of {namespace} at {at:?}"), real, &expected)?;
+        }
+    }
+    Ok(())
+}
