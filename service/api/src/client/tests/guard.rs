@@ -11,7 +11,7 @@ use crate::{
         tests::{
             TTL, USABLE, client_on, held, json, keepalive_view, listed, problem,
             scripted::{Response, Server, Step},
-            session_view,
+            session_view, soon,
         },
     },
 };
@@ -131,7 +131,7 @@ async fn a_release_is_repeated_until_it_is_certain() {
     let guard = bench.request().acquire().await.unwrap();
     let lost = guard.lost();
     guard.release().await.unwrap();
-    assert_eq!(lost.await, Lost::GivenUp);
+    assert_eq!(soon(lost).await, Lost::GivenUp);
     assert_eq!(bench.server.lines(), [PUT, DELETE, DELETE, DELETE]);
 }
 
@@ -145,7 +145,7 @@ async fn a_lock_taken_away_by_force_fires_lost_with_the_next_keepalive() {
     bench.server.wait_for(2).await;
     assert!(guard.is_held());
     bench.clock.advance(TTL / 3);
-    assert_eq!(lost.await, Lost::ClaimEnded);
+    assert_eq!(soon(lost).await, Lost::ClaimEnded);
     assert!(!guard.is_held());
 }
 
@@ -155,7 +155,7 @@ async fn a_guard_is_lost_when_its_lease_runs_out() {
     let guard = bench.request().acquire().await.unwrap();
     bench.clock.advance(USABLE);
     assert!(!guard.is_held());
-    assert_eq!(guard.lost().await, Lost::LeaseRanOut);
+    assert_eq!(soon(guard.lost()).await, Lost::LeaseRanOut);
 }
 
 async fn given_session(bench: &Bench) -> crate::client::Session {
@@ -218,6 +218,6 @@ async fn a_dropped_guard_of_its_own_session_stops_its_keepalives() {
     drop(guard);
     // The lease outlives the guard only in this future; without keepalives it runs out.
     bench.clock.advance(USABLE);
-    assert_eq!(lost.await, Lost::LeaseRanOut);
+    assert_eq!(soon(lost).await, Lost::LeaseRanOut);
     assert_eq!(bench.server.lines(), [PUT]);
 }

@@ -21,6 +21,14 @@ const TTL: Duration = Duration::from_secs(10);
 /// What the lease of `TTL` leaves to its holder.
 const USABLE: Duration = Duration::from_millis(9_890);
 
+/// How long something that must happen may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Fails instead of waiting for ever.
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("this must happen soon")
+}
+
 fn client(servers: &[&Server]) -> Client {
     client_on(&Arc::new(ManualClock::default()), servers)
 }

@@ -3,18 +3,15 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
+use crate::client::tests::PATIENCE;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
     sync::{oneshot, watch},
     task::{JoinHandle, JoinSet},
 };
-
-/// How long a request that must come may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the server does with one request, after it has read it whole.
 pub(super) enum Step {

@@ -11,7 +11,7 @@ use crate::{
         tests::{
             TTL, USABLE, client_on, json, keepalive_view, problem,
             scripted::{Response, Server, Step},
-            session_view,
+            session_view, soon,
         },
     },
 };
@@ -97,7 +97,7 @@ async fn a_keepalive_that_finds_the_session_gone_fires_lost() {
         let session = start(&clock, &[&server]).await;
         let lost = session.lost();
         clock.advance(TTL / 3);
-        assert_eq!(lost.await, Lost::SessionEnded);
+        assert_eq!(soon(lost).await, Lost::SessionEnded);
         assert!(!session.is_live());
     }
 }
@@ -124,7 +124,7 @@ async fn a_lease_ends_by_itself_while_a_keepalive_hangs() {
     server.wait_for(2).await;
     clock.advance(USABLE - TTL / 3);
     assert!(!session.is_live());
-    assert_eq!(session.lost().await, Lost::LeaseRanOut);
+    assert_eq!(soon(session.lost()).await, Lost::LeaseRanOut);
 }
 
 #[tokio::test]
@@ -148,6 +148,6 @@ async fn ending_a_session_is_repeated_until_it_is_certain() {
     let session = start(&clock, &[&server]).await;
     let lost = session.lost();
     session.end().await.unwrap();
-    assert_eq!(lost.await, Lost::GivenUp);
+    assert_eq!(soon(lost).await, Lost::GivenUp);
     assert_eq!(server.lines()[1..], ["DELETE /v1/sessions/s", "DELETE /v1/sessions/s"]);
 }

@@ -164,9 +164,11 @@ async fn a_write_without_a_key_is_tried_again_after_a_503() {
 
 #[tokio::test]
 async fn a_503_of_a_proxy_proves_nothing() {
-    let server = Server::start([Step::Answer(Response::new(503).body("upstream reset"))]).await;
+    let proxy = Response::new(503).body("upstream reset");
+    let server = Server::start([Step::Answer(proxy), Step::Answer(written())]).await;
     let error = put(&client(&[&server]), IdempotencyKey::Without).await.unwrap_err();
-    assert!(matches!(error, ClientError::OutcomeUnknown { .. }), "{error}");
+    assert!(matches!(error, ClientError::OutcomeUnknown { attempts: 1, .. }), "{error}");
+    assert_eq!(server.seen().len(), 1);
 }
 
 #[tokio::test]
