@@ -25,4 +25,7 @@ pub mod config;
 
 pub mod cluster;
 
+#[cfg(feature = "client")]
+pub mod client;
+
 pub use error::{Applied, ErrorCode, Problem};
