@@ -6,14 +6,13 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::http::App;
-use crate::peer::PeerMetrics;
+use crate::peer::{Channel, PeerMetrics};
 use crate::raft::{RaftCounters, Role};
 
 /// A counter that is kept elsewhere and copied when somebody asks.
@@ -153,9 +152,9 @@ impl Metrics {
         raft.snapshots_built.set(self.counters.snapshots_built());
         raft.snapshots_installed.set(self.counters.snapshots_installed());
         raft.leader_changes.set(self.counters.leader_changes());
-        let (out, input) = self.peers.bytes();
-        raft.peer_bytes_out.set(out);
-        raft.peer_bytes_in.set(input);
+        let channels = Channel::ALL.map(|channel| self.peers.channel(channel));
+        raft.peer_bytes_out.set(channels.iter().map(|channel| channel.bytes_out()).sum());
+        raft.peer_bytes_in.set(channels.iter().map(|channel| channel.bytes_in()).sum());
         self.store.waiting_requests.set(i64::try_from(app.waits.count()).unwrap_or(i64::MAX));
         if let Ok(meta) = app.raft.look(|view| view.meta()) {
             let counters = &meta.counters;

@@ -192,7 +192,7 @@ fn start_failed(config: &NodeConfig, error: StartError) -> Fatal {
     let newer = text.contains("is newer than");
     let damaged = matches!(
         error,
-        StartError::Log(LogOpenError::Wal(_) | LogOpenError::Storage(StorageError::Record { .. } | StorageError::Missing { .. }))
+        StartError::Log(LogOpenError::Files(_) | LogOpenError::Absent { .. } | LogOpenError::Rows(StorageError::Record { .. } | StorageError::Missing { .. }))
             | StartError::Snapshot(SnapshotError::Damaged { .. })
             | StartError::Load(_)
             | StartError::State(_)

@@ -1,7 +1,5 @@
 //! The commands of the binary.
 
-mod cluster;
-mod dev;
 mod output;
 mod serve;
 
@@ -24,8 +22,6 @@ struct Cli {
 enum Command {
     /// Run one node until it is told to stop
     Serve(Box<ServeArgs>),
-    /// Run a cluster on this machine to try things out; Ctrl-C stops it, the same directory resumes it
-    /// Begin, look at and change a cluster
 }
 
 /// Runs the command that the arguments name.

@@ -208,7 +208,8 @@ async fn wait_for_grant(
             () = tokio::time::sleep_until(ask.until) => return time_is_over(app, ask, queued).await,
             // Only the session that the claim made itself: an explicit one lives by its client's keepalives.
             _ = renewal.tick(), if renews => wait.renew(&queued.session),
-            _ = status.wait_for(|now| now.leading != leadership) => {
+            // The guard of the status must not outlive the look: other arms wait.
+            () = async { drop(status.wait_for(|now| now.leading != leadership).await) } => {
                 return Err(error::outcome_unknown("another node leads now; the claim keeps its place", true));
             }
             () = app.drain.closing() => {
@@ -327,7 +328,8 @@ fn still_queued(ask: &Ask, queued: &Queued, revision: Revision) -> Response {
     let view = ClaimView::Queued(QueuedClaim {
         claim: ask.acquire.claim.claim.as_str().to_owned(),
         session: queued.session.as_str().to_owned(),
-        position: queued.position,
+        // The first in the queue is 1.
+        position: queued.position + 1,
         holders: queued.holders.iter().map(error::holder_view).collect(),
         label: Some(ask.acquire.label.clone()).filter(|label| !label.is_empty()),
     });
@@ -360,7 +362,7 @@ pub(crate) async fn get(State(app): State<Arc<App>>, path: ClaimPath, request: R
             ClaimState::Queued { session, position, holders, label, .. } => ClaimView::Queued(QueuedClaim {
                 claim,
                 session: session.as_str().to_owned(),
-                position,
+                position: position + 1,
                 holders: holders.iter().map(error::holder_view).collect(),
                 label: Some(label).filter(|label| !label.is_empty()),
             }),

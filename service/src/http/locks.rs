@@ -26,7 +26,7 @@ const QUEUE_SHOWN_IN_LIST_MAX: usize = 10;
 
 fn view(store: &View<'_, impl Tables>, lock: &LockRef, queue_max: usize) -> Result<LockView, Fault> {
     let found = store.lock(lock, queue_max)?;
-    let queue = found.queue.into_iter().zip(0..).map(|(waiter, position)| QueuedView {
+    let queue = found.queue.into_iter().zip(1..).map(|(waiter, position)| QueuedView {
         claim: waiter.claim.as_str().to_owned(),
         session: waiter.session.as_str().to_owned(),
         label: Some(waiter.label).filter(|label| !label.is_empty()),

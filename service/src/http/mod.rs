@@ -37,7 +37,7 @@ use crate::http::request::Context;
 use crate::leases::Leases;
 use crate::metrics::{Metrics, RequestLabels};
 use crate::raft::{Handle, Status};
-use crate::storage::DataDir;
+use crate::storage::data_dir::DataDir;
 use crate::waits::Waits;
 
 pub(crate) use ops::router as ops_router;

@@ -39,12 +39,10 @@ mod transfer_test;
 #[cfg(test)]
 mod wire_test;
 
-pub(crate) use frame::FrameError;
-pub(crate) use handshake::{CallChannel, Channel, Hello, Refusal, RefusalReason};
-pub(crate) use limits::{CALL_BYTES_MAX, CALLS_IN_FLIGHT_MAX, IN_FLIGHT_BYTES_MAX};
-pub(crate) use line::{CallError, Lost, NotSent, PendingCall};
-pub(crate) use metrics::{ChannelMetrics, PeerMetrics};
-pub(crate) use pool::{DialError, Peer, PeerIdentity, PeerPool};
+pub(crate) use handshake::{CallChannel, Channel, Hello, Refusal};
+pub(crate) use line::{CallError, Lost, NotSent};
+pub(crate) use metrics::PeerMetrics;
+pub(crate) use pool::{Peer, PeerIdentity, PeerPool};
 pub(crate) use server::serve;
 pub(crate) use service::PeerService;
 pub(crate) use transfer::{FileSpec, TransferError};

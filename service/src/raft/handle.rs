@@ -13,7 +13,7 @@ use crate::raft::applied::AppliedMark;
 use crate::raft::status::Status;
 use crate::raft::types::{ProposalBytes, Response};
 use crate::raft::{HoldfastRaft, StateReader};
-use crate::storage::StateHandle;
+use crate::storage::state_db::StateHandle;
 
 /// Proposals in flight on one node. Beyond that, more waiting does not make anything faster.
 const IN_FLIGHT_MAX: usize = 4_096;
@@ -88,7 +88,7 @@ pub(crate) struct Handle {
 }
 
 pub(super) struct Inner {
-    state: Arc<StateHandle>,
+    state: StateHandle,
     status: watch::Receiver<Arc<Status>>,
     applied: watch::Receiver<AppliedMark>,
     in_flight: Arc<Semaphore>,
@@ -107,7 +107,7 @@ impl Handle {
     /// The handle of a running consensus.
     pub(super) fn new(
         raft: HoldfastRaft,
-        state: Arc<StateHandle>,
+        state: StateHandle,
         status: watch::Receiver<Arc<Status>>,
         applied: watch::Receiver<AppliedMark>,
     ) -> Self {
@@ -222,6 +222,23 @@ impl Handle {
             Ok(Err(_)) | Err(_) => {
                 Err(ReadError::NotReached { wanted, revision: self.applied().revision.as_u64() })
             }
+        }
+    }
+
+    /// Stops the consensus: nothing is proposed, voted or applied any more.
+    pub(crate) async fn shutdown(&self) {
+        if let Err(error) = self.raft.shutdown().await {
+            tracing::warn!(%error, "the consensus ended badly");
+        }
+    }
+
+    /// Makes the state durable, so that the next start has less to apply again.
+    pub(crate) async fn flush(&self) {
+        let state = self.inner.state.current();
+        match tokio::task::spawn_blocking(move || state.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the state was not flushed; the next start applies the log again"),
+            Err(error) => tracing::warn!(%error, "the state was not flushed; the next start applies the log again"),
         }
     }
 

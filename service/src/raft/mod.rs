@@ -25,13 +25,13 @@ mod status;
 mod tables;
 mod types;
 
-pub(crate) use applied::{AppliedMark, Notice};
+pub(crate) use applied::Notice;
 pub(crate) use counters::RaftCounters;
 pub(crate) use handle::{Handle, ProposeError, ReadError};
 pub(crate) use membership::MembershipError;
 pub(crate) use peers::RaftPeers;
 pub(crate) use start::{Started, StartError, start};
-pub(crate) use status::{Membership, Role, Status};
+pub(crate) use status::{Role, Status};
 pub(crate) use tables::StateReader;
 
 /// The running consensus.

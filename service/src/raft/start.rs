@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use holdfast_core::{LeaderId, NodeId, Term};
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::async_runtime::Instant as _;
 use openraft::{Config, RaftMetrics, ServerState, SnapshotPolicy};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::config::RaftConfig;
 use crate::peer::PeerPool;
@@ -203,16 +205,22 @@ fn status_of(metrics: &RaftMetrics<TypeConfig>, applied: AppliedMark) -> Status 
         applied_index: applied.index,
         snapshot_index: metrics.snapshot.map(|id| id.index()),
         purged_index: metrics.purged.map(|id| id.index()),
-        quorum_acked: metrics.last_quorum_acked.as_ref().map(|acked| **acked),
+        quorum_acked: metrics.last_quorum_acked.as_ref().map(|acked| instant(acked.elapsed())),
         matched: matched_of(metrics),
         last_acked: metrics
             .heartbeat
             .iter()
             .flatten()
-            .map(|(node, acked)| (*node, acked.as_ref().map(|acked| **acked)))
+            .map(|(node, acked)| (*node, acked.as_ref().map(|acked| instant(acked.elapsed()))))
             .collect(),
         fatal: metrics.running_state.as_ref().err().map(ToString::to_string),
     }
+}
+
+/// The instant that lies this far back.
+fn instant(elapsed: std::time::Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_sub(elapsed).unwrap_or(now)
 }
 
 fn matched_of(metrics: &RaftMetrics<TypeConfig>) -> BTreeMap<NodeId, Option<u64>> {

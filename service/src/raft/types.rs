@@ -24,8 +24,9 @@ impl fmt::Display for ProposalBytes {
     }
 }
 
-/// What applying one entry answers to the node that proposed it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What applying one entry answers to the node that proposed it. It never leaves the node; openraft asks for serde's traits
+/// of every application type all the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Response {
     /// A proposal's outcome.
     Applied(Box<holdfast_core::domain::Applied>),

@@ -7,7 +7,7 @@ use crate::{FencingToken, Revision, SessionId};
 
 /// The result of applying one entry.
 #[must_use]
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
     /// The answer to whoever proposed the entry.
     pub outcome: Outcome,

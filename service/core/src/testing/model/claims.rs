@@ -226,12 +226,13 @@ impl Model {
         self.check_namespace(&lock.namespace)?;
         let (holders, _) = self.holders_and_queue(lock);
         let held: Vec<_> = holders.iter().filter_map(|c| c.token()).collect();
-        let claim = holders.iter().find(|c| c.token() == Some(token)).map(|c| c.claim.clone());
-        let Some(claim) = claim else { return Err(Rejection::TokenMismatch { held }) };
+        let held_by = holders.iter().find(|c| c.token() == Some(token));
+        let held_by = held_by.map(|c| (c.claim.clone(), c.session.clone()));
+        let Some((claim, session)) = held_by else { return Err(Rejection::TokenMismatch { held }) };
         let revision = self.take_revision();
         self.end_claim(&claim, EndReason::Forced, revision, events);
         self.grant_what_is_free(events);
-        Ok(Success::ForceReleased { claim })
+        Ok(Success::ForceReleased { claim, session })
     }
 
     /// Ends a live claim, and the session that it made; grants nothing.
