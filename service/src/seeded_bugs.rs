@@ -76,6 +76,18 @@ pub(crate) fn active(bug: SeededBug) -> bool {
     *CHOSEN == Some(bug)
 }
 
+/// What the core's part of the bugs is.
+#[cfg(feature = "seeded-bugs")]
+pub(crate) fn core_bugs() -> holdfast_core::domain::SeededBugs {
+    holdfast_core::domain::SeededBugs {
+        session_check_dropped: active(SeededBug::SessionCheckDropped),
+        expiry_without_leader_check: active(SeededBug::ExpiryWithoutLeaderCheck),
+        fifo_by_arrival: active(SeededBug::FifoByArrival),
+        release_by_lock_name: active(SeededBug::ReleaseByLockName),
+        replay_reevaluated: active(SeededBug::ReplayReevaluated),
+    }
+}
+
 /// Always `false`: this build has no seeded bugs.
 #[cfg(not(feature = "seeded-bugs"))]
 pub(crate) const fn active(_bug: SeededBug) -> bool {

@@ -185,10 +185,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         Ok((self.last_applied, self.membership.clone()))
     }
 
-    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    async fn apply<S>(&mut self, entries: S) -> Result<(), io::Error>
     where
         S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + Send,
     {
+        let mut entries = entries.fuse();
         while let Some(first) = entries.next().await {
             let mut batch = vec![first?];
             while batch.len() < BATCH_ENTRIES_MAX

@@ -45,6 +45,8 @@ pub struct SeededBugs {
     pub session_check_dropped: bool,
     /// An `Expire` entry is never void and does not look at `create_revision`.
     pub expiry_without_leader_check: bool,
+    /// The claim that arrived last is granted first: the queue is served in another order than the log's.
+    pub fifo_by_arrival: bool,
     /// Releasing any claim id of a lock ends the claim that holds it.
     pub release_by_lock_name: bool,
     /// Idempotency records are ignored: the command runs again.

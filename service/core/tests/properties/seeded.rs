@@ -15,6 +15,7 @@ fn bugs() -> [(&'static str, SeededBugs); 4] {
     [
         ("session check dropped", SeededBugs { session_check_dropped: true, ..none }),
         ("expiry without leader check", SeededBugs { expiry_without_leader_check: true, ..none }),
+        ("fifo by arrival", SeededBugs { fifo_by_arrival: true, ..none }),
         ("release by lock name", SeededBugs { release_by_lock_name: true, ..none }),
         ("replay re-evaluated", SeededBugs { replay_reevaluated: true, ..none }),
     ]

@@ -1,0 +1,1 @@
+//! The banner of `holdfast dev`, pasted line by line.

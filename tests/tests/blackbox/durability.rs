@@ -1,0 +1,1 @@
+//! Kills, restarts, catching up and handing over: nothing acknowledged is lost.

@@ -1,0 +1,1 @@
+//! What the process refuses: flags, configuration and data directories.

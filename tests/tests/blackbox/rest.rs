@@ -1,0 +1,1 @@
+//! Every request of the REST API, with good and bad input.
