@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::http::App;
-use crate::peer::{Channel, PeerMetrics};
+use crate::peer::{Channel, PeerMetrics, RefusalReason};
 use crate::raft::{RaftCounters, Role};
 
 /// A counter that is kept elsewhere and copied when somebody asks.
@@ -30,7 +32,8 @@ impl RequestLabels {
     /// The labels of a request; `route` is the pattern that matched, never the path.
     pub(crate) fn new(method: &http::Method, route: &str, code: u16) -> Self {
         // A client may invent methods; labels stay a closed set.
-        let known = matches!(method.as_str(), "GET" | "PUT" | "POST" | "DELETE" | "HEAD" | "OPTIONS" | "PATCH");
+        let known =
+            matches!(method.as_str(), "GET" | "PUT" | "POST" | "DELETE" | "HEAD" | "OPTIONS" | "PATCH");
         let method = if known { method.as_str() } else { "other" };
         Self { method: method.to_owned(), route: route.to_owned(), code }
     }
@@ -61,12 +64,42 @@ struct RaftGauges {
     proposals_pending: Gauge,
     log_fsyncs: CopiedCounter,
     log_appends: CopiedCounter,
-    log_fsync_seconds: Gauge<f64, AtomicU64>,
     snapshots_built: CopiedCounter,
     snapshots_installed: CopiedCounter,
     leader_changes: CopiedCounter,
-    peer_bytes_out: CopiedCounter,
-    peer_bytes_in: CopiedCounter,
+    peers: PeerGauges,
+}
+
+#[derive(Default)]
+struct PeerGauges {
+    bytes: Family<TrafficLabels, CopiedCounter>,
+    frames: Family<TrafficLabels, CopiedCounter>,
+    connects: Family<ChannelLabels, CopiedCounter>,
+    dial_failures: Family<ChannelLabels, CopiedCounter>,
+    refusals: Family<RefusalLabels, CopiedCounter>,
+    round_trips: CopiedCounter,
+    round_trip_seconds: Gauge<f64, AtomicU64>,
+    round_trip_last_seconds: Gauge<f64, AtomicU64>,
+}
+
+/// A connection to or from a peer, and the direction.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TrafficLabels {
+    channel: &'static str,
+    direction: &'static str,
+}
+
+/// A connection to a peer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ChannelLabels {
+    channel: &'static str,
+}
+
+/// A refused handshake: who refused, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
+    by: &'static str,
+    reason: &'static str,
 }
 
 #[derive(Default)]
@@ -100,7 +133,8 @@ impl Metrics {
     /// The metrics of a node.
     pub(crate) fn new(node: &str, counters: Arc<RaftCounters>, peers: Arc<PeerMetrics>) -> Self {
         let mut registry = Registry::with_prefix("holdfast");
-        let requests = Family::<RequestLabels, Histogram, fn() -> Histogram>::new_with_constructor(request_buckets);
+        let requests =
+            Family::<RequestLabels, Histogram, fn() -> Histogram>::new_with_constructor(request_buckets);
         let requests_in_flight = Gauge::default();
         registry.register_with_unit(
             "http_request_duration",
@@ -108,12 +142,17 @@ impl Metrics {
             Unit::Seconds,
             requests.clone(),
         );
-        registry.register("http_requests_in_flight", "Requests that have no answer yet", requests_in_flight.clone());
+        registry.register(
+            "http_requests_in_flight",
+            "Requests that have no answer yet",
+            requests_in_flight.clone(),
+        );
         let build = prometheus_client::metrics::info::Info::new(vec![
             ("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
             ("node".to_owned(), node.to_owned()),
         ]);
         registry.register("build", "This build and this node", build);
+        registry.register_collector(Box::new(FsyncDurations(Arc::clone(&counters))));
         let raft = RaftGauges::default();
         raft.register(&mut registry);
         let store = StoreGauges::default();
@@ -144,17 +183,15 @@ impl Metrics {
         raft.applied_index.set(status.applied_index.unwrap_or(0));
         raft.snapshot_index.set(status.snapshot_index.unwrap_or(0));
         raft.purged_index.set(status.purged_index.unwrap_or(0));
-        raft.quorum_ack_age_seconds.set(status.quorum_ack_ms().map_or(0.0, |ms| Duration::from_millis(ms).as_secs_f64()));
+        raft.quorum_ack_age_seconds
+            .set(status.quorum_ack_ms().map_or(0.0, |ms| Duration::from_millis(ms).as_secs_f64()));
         raft.proposals_pending.set(i64::try_from(app.raft.proposals_pending()).unwrap_or(i64::MAX));
         raft.log_fsyncs.set(self.counters.log_syncs());
         raft.log_appends.set(self.counters.log_appends());
-        raft.log_fsync_seconds.set(self.counters.log_sync_time().as_secs_f64());
         raft.snapshots_built.set(self.counters.snapshots_built());
         raft.snapshots_installed.set(self.counters.snapshots_installed());
         raft.leader_changes.set(self.counters.leader_changes());
-        let channels = Channel::ALL.map(|channel| self.peers.channel(channel));
-        raft.peer_bytes_out.set(channels.iter().map(|channel| channel.bytes_out()).sum());
-        raft.peer_bytes_in.set(channels.iter().map(|channel| channel.bytes_in()).sum());
+        raft.peers.observe(&self.peers);
         self.store.waiting_requests.set(i64::try_from(app.waits.count()).unwrap_or(i64::MAX));
         if let Ok(meta) = app.raft.look(|view| view.meta()) {
             let counters = &meta.counters;
@@ -171,8 +208,31 @@ impl Metrics {
     /// The metrics as OpenMetrics text.
     pub(crate) fn encode(&self) -> String {
         let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry).expect("writing to a string cannot fail");
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)
+            .expect("writing to a string cannot fail");
         text
+    }
+}
+
+/// The durations of the log's syncs, which the storage counts in buckets of its own.
+#[derive(Debug)]
+struct FsyncDurations(Arc<RaftCounters>);
+
+impl Collector for FsyncDurations {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let durations = self.0.log_sync_durations();
+        let mut metric = encoder.encode_descriptor(
+            "holdfast_raft_log_fsync_duration",
+            "Time that a sync of the log takes",
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
+        metric.encode_histogram::<NoLabelSet>(
+            durations.sum_seconds,
+            durations.count,
+            &durations.buckets,
+            None,
+        )
     }
 }
 
@@ -183,24 +243,102 @@ impl RaftGauges {
         registry.register("is_leader", "1 when this node leads", self.is_leader.clone());
         registry.register("term", "The highest term seen", self.term.clone());
         registry.register("last_log_index", "The last index of the log", self.last_log_index.clone());
-        registry.register("committed_index", "The last index known to be committed", self.committed_index.clone());
+        registry.register(
+            "committed_index",
+            "The last index known to be committed",
+            self.committed_index.clone(),
+        );
         registry.register("applied_index", "The last index applied", self.applied_index.clone());
-        registry.register("snapshot_index", "The last index in the newest snapshot", self.snapshot_index.clone());
+        registry.register(
+            "snapshot_index",
+            "The last index in the newest snapshot",
+            self.snapshot_index.clone(),
+        );
         registry.register("purged_index", "The last index dropped from the log", self.purged_index.clone());
         registry.register(
             "quorum_ack_age_seconds",
             "Time since a majority acknowledged this leader; 0 on others",
             self.quorum_ack_age_seconds.clone(),
         );
-        registry.register("proposals_pending", "Proposals without an outcome", self.proposals_pending.clone());
+        registry.register(
+            "proposals_pending",
+            "Proposals without an outcome",
+            self.proposals_pending.clone(),
+        );
         registry.register("log_fsyncs", "Syncs of the log since the start", self.log_fsyncs.clone());
         registry.register("log_appends", "Appends made durable since the start", self.log_appends.clone());
-        registry.register("log_fsync_seconds", "Time spent in syncs of the log since the start", self.log_fsync_seconds.clone());
         registry.register("snapshots_built", "Snapshots built since the start", self.snapshots_built.clone());
-        registry.register("snapshots_installed", "Snapshots installed since the start", self.snapshots_installed.clone());
-        registry.register("leader_changes", "Changes of leader seen since the start", self.leader_changes.clone());
-        registry.register("peer_bytes_out", "Bytes sent to peers since the start", self.peer_bytes_out.clone());
-        registry.register("peer_bytes_in", "Bytes received from peers since the start", self.peer_bytes_in.clone());
+        registry.register(
+            "snapshots_installed",
+            "Snapshots installed since the start",
+            self.snapshots_installed.clone(),
+        );
+        registry.register(
+            "leader_changes",
+            "Changes of leader seen since the start",
+            self.leader_changes.clone(),
+        );
+        self.peers.register(registry);
+    }
+}
+
+impl PeerGauges {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("peer_bytes", "Bytes to and from peers since the start", self.bytes.clone());
+        registry.register("peer_frames", "Frames to and from peers since the start", self.frames.clone());
+        registry.register(
+            "peer_connects",
+            "Connections made to peers since the start",
+            self.connects.clone(),
+        );
+        registry.register(
+            "peer_dial_failures",
+            "Connections to peers that failed since the start",
+            self.dial_failures.clone(),
+        );
+        registry.register("peer_refusals", "Refused handshakes since the start", self.refusals.clone());
+        registry.register(
+            "peer_round_trips",
+            "Answered control messages since the start",
+            self.round_trips.clone(),
+        );
+        registry.register(
+            "peer_round_trip_seconds",
+            "Time that answered control messages took since the start",
+            self.round_trip_seconds.clone(),
+        );
+        registry.register(
+            "peer_round_trip_last_seconds",
+            "Time that the last answered control message took",
+            self.round_trip_last_seconds.clone(),
+        );
+    }
+
+    fn observe(&self, peers: &PeerMetrics) {
+        for kind in Channel::ALL {
+            let (channel, counted) = (kind.name(), peers.channel(kind));
+            let labels = |direction| TrafficLabels { channel, direction };
+            self.bytes.get_or_create(&labels("out")).set(counted.bytes_out());
+            self.bytes.get_or_create(&labels("in")).set(counted.bytes_in());
+            self.frames.get_or_create(&labels("out")).set(counted.frames_out());
+            self.frames.get_or_create(&labels("in")).set(counted.frames_in());
+            self.connects.get_or_create(&ChannelLabels { channel }).set(counted.connects());
+            self.dial_failures.get_or_create(&ChannelLabels { channel }).set(counted.dial_failures());
+        }
+        for refusal in RefusalReason::ALL {
+            let reason = refusal.name();
+            self.refusals
+                .get_or_create(&RefusalLabels { by: "here", reason })
+                .set(peers.refused_here(refusal));
+            self.refusals
+                .get_or_create(&RefusalLabels { by: "there", reason })
+                .set(peers.refused_there(refusal));
+        }
+        let (count, micros) = peers.control_rtt_micros();
+        self.round_trips.set(count);
+        self.round_trip_seconds.set(Duration::from_micros(micros).as_secs_f64());
+        let last = Duration::from_micros(peers.control_rtt_micros_last());
+        self.round_trip_last_seconds.set(last.as_secs_f64());
     }
 }
 
@@ -211,8 +349,16 @@ impl StoreGauges {
         registry.register("claims", "Held and queued claims", self.claims.clone());
         registry.register("tombstones", "Ended ids that are remembered", self.tombstones.clone());
         registry.register("idempotency_records", "Idempotency records", self.idempotency_records.clone());
-        registry.register("idempotency_bytes", "Bytes of the answers in idempotency records", self.idempotency_bytes.clone());
+        registry.register(
+            "idempotency_bytes",
+            "Bytes of the answers in idempotency records",
+            self.idempotency_bytes.clone(),
+        );
         registry.register("namespaces", "Namespaces", self.namespaces.clone());
-        registry.register("lock_waiting_requests", "Requests that wait for a lock on this node", self.waiting_requests.clone());
+        registry.register(
+            "lock_waiting_requests",
+            "Requests that wait for a lock on this node",
+            self.waiting_requests.clone(),
+        );
     }
 }

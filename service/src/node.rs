@@ -34,6 +34,9 @@ const ENDPOINTS_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the consensus may take to stop.
 const CONSENSUS_STOP_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How often the node looks whether its state can still be read.
+const STORAGE_LOOK_PERIOD: Duration = Duration::from_millis(500);
+
 /// A running node.
 pub(crate) struct Node {
     app: Arc<App>,
@@ -57,13 +60,15 @@ impl Node {
         let identity = data.identity();
         let peer_metrics = Arc::new(PeerMetrics::default());
         let software = format!("holdfast/{}", env!("CARGO_PKG_VERSION"));
-        let pool = PeerPool::new(PeerIdentity { node: identity.node_id, software }, Arc::clone(&peer_metrics));
+        let pool =
+            PeerPool::new(PeerIdentity { node: identity.node_id, software }, Arc::clone(&peer_metrics));
         if let Some(cluster) = &identity.cluster_id {
             pool.join_cluster(cluster).map_err(|other| Fatal::new(Ending::DataForeign, other))?;
         }
         let counters = Arc::new(RaftCounters::default());
         let started = raft::start(Arc::clone(&data), &config.raft, pool.clone(), Arc::clone(&counters)).await;
-        let Started { handle, notices, snapshots, watcher } = started.map_err(|error| start_failed(&config, error))?;
+        let Started { handle, notices, snapshots, watcher } =
+            started.map_err(|error| start_failed(&config, error))?;
         let (control, drain) = drain();
         let (leases, waits) = (Leases::default(), Waits::default());
         let stop_peers = CancellationToken::new();
@@ -88,6 +93,7 @@ impl Node {
         tasks.spawn(leases.clone().follow(handle.clone(), waits, notices));
         tasks.spawn(leases.expire(handle.clone()));
         tasks.spawn(handle.clone().finish_left_changes());
+        tasks.spawn(forget_removed(handle.clone(), app.peers.clone()));
         tasks.spawn(found(handle, Arc::clone(&app)));
         tasks.spawn(async { drop(watcher.await) });
         tasks.spawn(http::serve(api, http::router(Arc::clone(&app)), stop_http.clone()));
@@ -103,14 +109,30 @@ impl Node {
     /// Waits until the node cannot go on.
     pub(crate) async fn failed(&self) -> Fatal {
         let mut status = self.app.raft.watch_status();
-        match status.wait_for(|status| status.fatal.is_some()).await {
-            Ok(status) => {
-                let reason = status.fatal.clone().unwrap_or_default();
-                let ending = if reason.contains("Storage") { Ending::StorageFailed } else { Ending::ConsensusStopped };
-                Fatal::new(ending, format!("the consensus of this node stopped: {reason}; nothing acknowledged is lost"))
+        let mut look = tokio::time::interval(STORAGE_LOOK_PERIOD);
+        let (ending, reason) = loop {
+            tokio::select! {
+                changed = status.changed() => {
+                    if let Some(reason) = status.borrow_and_update().fatal.clone() {
+                        break (Ending::ConsensusStopped, reason);
+                    }
+                    if changed.is_err() {
+                        break (Ending::ConsensusStopped, "it ended".to_owned());
+                    }
+                }
+                _ = look.tick() => {
+                    if let Some(reason) = self.app.raft.storage_failure() {
+                        break (Ending::StorageFailed, reason);
+                    }
+                }
             }
-            Err(_) => Fatal::new(Ending::ConsensusStopped, "the consensus of this node ended"),
-        }
+        };
+        let ending = if self.app.raft.storage_failure().is_some() || reason.contains("Storage") {
+            Ending::StorageFailed
+        } else {
+            ending
+        };
+        Fatal::new(ending, format!("this node cannot go on: {reason}; nothing that was acknowledged is lost"))
     }
 
     /// Stops in order: unready and leadership handed over, then no new requests, then what waits ends, then the disk.
@@ -120,7 +142,9 @@ impl Node {
         let alone = self.app.raft.status().membership.members.len() <= 1;
         if self.app.raft.status().leading.is_some() && !alone {
             match self.app.raft.transfer(None).await {
-                Ok(status) => tracing::info!(leader = ?status.leader.map(|id| id.to_string()), "handed the leadership over"),
+                Ok(status) => {
+                    tracing::info!(leader = ?status.leader.map(|id| id.to_string()), "handed the leadership over")
+                }
                 Err(error) => tracing::warn!(%error, "the leadership was not handed over"),
             }
         }
@@ -192,8 +216,11 @@ fn start_failed(config: &NodeConfig, error: StartError) -> Fatal {
     let newer = text.contains("is newer than");
     let damaged = matches!(
         error,
-        StartError::Log(LogOpenError::Files(_) | LogOpenError::Absent { .. } | LogOpenError::Rows(StorageError::Record { .. } | StorageError::Missing { .. }))
-            | StartError::Snapshot(SnapshotError::Damaged { .. })
+        StartError::Log(
+            LogOpenError::Files(_)
+                | LogOpenError::Absent { .. }
+                | LogOpenError::Rows(StorageError::Record { .. } | StorageError::Missing { .. })
+        ) | StartError::Snapshot(SnapshotError::Damaged { .. })
             | StartError::Load(_)
             | StartError::State(_)
     );
@@ -222,6 +249,22 @@ fn forward_client() -> Result<reqwest::Client, Fatal> {
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .map_err(|error| Fatal::new(Ending::Usage, format!("cannot make the client to other nodes: {error}")))
+}
+
+/// Closes the connections to nodes that are no longer members. Runs for the life of the node.
+async fn forget_removed(handle: Handle, peers: PeerPool) {
+    let mut status = handle.watch_status();
+    let mut seen = None;
+    loop {
+        let members = status.borrow_and_update().membership.clone();
+        if seen.as_ref() != Some(&members.log_id) {
+            peers.retain(|node| members.members.contains_key(&node));
+            seen = Some(members.log_id);
+        }
+        if status.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Gives a new store its identity: whoever leads a store without one proposes it. Ends once it is there.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, Request, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use holdfast_api::namespaces::{NamespaceList, NamespaceView};
 use holdfast_core::NamespaceName;
@@ -19,6 +19,7 @@ use crate::http::request::{self, Context};
 use crate::http::respond;
 
 /// `PUT /v1/namespaces/{ns}`: create, or find it there.
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other outcome is a bug and told as one")]
 pub(crate) async fn put(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
@@ -33,7 +34,7 @@ pub(crate) async fn put(
                 NamespaceView { name: name.as_str().to_owned(), create_revision: create_revision.as_u64() };
             respond::json(status, &answer, revision)
         }
-        _ => respond::empty(StatusCode::OK, revision),
+        other => error::unexpected_outcome(&other).into_response(),
     })
     .await
 }
@@ -63,8 +64,11 @@ async fn change(
     let no_body = |_| Bytes::new();
     let replays = replay.is_some();
     dispatch(app, Call::same(&context, &no_body, replays), || async {
-        let applied =
-            app.raft.propose(command.clone(), replay).await.map_err(|failure| error::from_propose(failure, replays))?;
+        let applied = app
+            .raft
+            .propose(command.clone(), replay)
+            .await
+            .map_err(|failure| error::from_propose(failure, replays))?;
         Ok(answer(applied.outcome.map_err(error::from_rejection)?, applied.revision))
     })
     .await
@@ -112,7 +116,11 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Resul
         let found = store.namespaces(after.as_ref(), page.limit)?;
         let items = found.items.into_iter().filter(|found| found.name.as_str().starts_with(&page.prefix));
         let next = found.next.map(|last| Cursor { revision, after: last.as_str().to_owned() }.to_text());
-        let answer = NamespaceList { items: items.map(view).collect(), revision: revision.as_u64(), next_cursor: next };
+        let answer = NamespaceList {
+            items: items.map(view).collect(),
+            revision: revision.as_u64(),
+            next_cursor: next,
+        };
         Ok(Ok(respond::json(StatusCode::OK, &answer, revision)))
     })
     .await

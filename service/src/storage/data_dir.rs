@@ -175,6 +175,7 @@ impl DataDir {
     }
 
     /// The directory itself.
+    #[cfg(test)]
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
