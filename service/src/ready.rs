@@ -1,17 +1,22 @@
 //! Whether this node should get requests, and if not, why: for `/readyz` and for the phase in `GET /v1/cluster`.
 
+use std::time::Duration;
+
 use holdfast_api::cluster::Phase;
+use holdfast_core::NodeId;
 
 use crate::drain::Drain;
 use crate::raft::{Role, Status};
 
 /// A leader whose last acknowledgement by a majority is older than this does not serve: the longest lease and a round.
 const QUORUM_ACK_MS_MAX: u64 = 1_500;
+/// A follower that has not heard its leader for longer does not serve.
+const LEADER_SILENCE_MAX: Duration = Duration::from_millis(QUORUM_ACK_MS_MAX);
 /// A follower that lacks more entries than this is not caught up.
 const LAG_MAX: u64 = 1_000;
 
 /// Where the node stands.
-pub(crate) fn phase(status: &Status) -> Phase {
+pub(crate) fn phase(status: &Status, leader_silence: Option<Duration>) -> Phase {
     if status.membership.members.is_empty() {
         return Phase::Waiting;
     }
@@ -24,10 +29,21 @@ pub(crate) fn phase(status: &Status) -> Phase {
             Phase::NoQuorum
         }
         (Role::Leader, _) => Phase::Serving,
+        (Role::Follower | Role::Learner, Some(_)) if is_silent(leader_silence) => Phase::Electing,
         (Role::Follower | Role::Learner, Some(_)) if LAG_MAX < lag(status) => Phase::Synchronizing,
         (Role::Follower | Role::Learner, Some(_)) => Phase::Serving,
         (Role::Follower | Role::Learner | Role::Candidate | Role::Idle, _) => Phase::Electing,
     }
+}
+
+/// Whether the leader is silent for longer than a living one ever is.
+fn is_silent(silence: Option<Duration>) -> bool {
+    silence.is_none_or(|silence| LEADER_SILENCE_MAX < silence)
+}
+
+/// The leader that this node follows and still hears, or is.
+pub(crate) fn heard_leader(status: &Status, leader_silence: Option<Duration>) -> Option<NodeId> {
+    status.leader.filter(|leader| *leader == status.node || !is_silent(leader_silence))
 }
 
 fn lag(status: &Status) -> u64 {
@@ -36,7 +52,7 @@ fn lag(status: &Status) -> u64 {
 }
 
 /// Why the node should get no requests; nothing when it should.
-pub(crate) fn reasons(status: &Status, drain: &Drain) -> Vec<String> {
+pub(crate) fn reasons(status: &Status, leader_silence: Option<Duration>, drain: &Drain) -> Vec<String> {
     let mut reasons = Vec::new();
     if drain.is_leaving() {
         reasons.push("the node is shutting down".to_owned());
@@ -44,7 +60,7 @@ pub(crate) fn reasons(status: &Status, drain: &Drain) -> Vec<String> {
     if let Some(fatal) = &status.fatal {
         reasons.push(format!("the consensus stopped: {fatal}"));
     }
-    match phase(status) {
+    match phase(status, leader_silence) {
         Phase::Serving => {}
         Phase::Waiting => reasons.push("the node belongs to no cluster yet".to_owned()),
         Phase::Electing => reasons.push("the node knows no leader".to_owned()),

@@ -100,7 +100,7 @@ pub(crate) async fn force_release(
     Path((namespace, lock)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (context, body) = Context::split(request);
+    let (context, body) = Context::without_query(request)?;
     let lock = LockRef { namespace: request::namespace(namespace)?, lock: LockName::new(lock)? };
     app.authorize(&context, Verb::Administer, &[Resource::Lock(lock.clone())])?;
     let (ForceReleaseRequest { fencing_token, reason }, sent) = request::json(&context, body).await?;

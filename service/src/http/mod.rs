@@ -158,6 +158,10 @@ async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         response = method_not_allowed(&method, response);
     }
+    if is_plain_refusal(&response) {
+        response =
+            ApiError::new(ErrorCode::InvalidName, "the path is not UTF-8 once it is decoded").into_response();
+    }
     let headers = response.headers_mut();
     headers.insert(header::REQUEST_ID, id_header);
     if !headers.contains_key(header::SERVED_BY) {
@@ -174,6 +178,13 @@ async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -
     span.in_scope(|| tracing::debug!(status, elapsed_ms = began.elapsed().as_millis(), "answered"));
     app.metrics.request_ended(RequestLabels::new(&method, &route, status), began.elapsed());
     response
+}
+
+/// Whether the router refused the path before a handler saw it: it says so in plain text.
+fn is_plain_refusal(response: &Response) -> bool {
+    let content_type = response.headers().get(axum::http::header::CONTENT_TYPE);
+    response.status() == StatusCode::BAD_REQUEST
+        && content_type.is_some_and(|value| value.as_bytes().starts_with(b"text/plain"))
 }
 
 /// The router's own refusal, as a problem document that keeps its `Allow`.

@@ -32,7 +32,7 @@ async fn livez(State(app): State<Arc<App>>) -> Response {
 
 /// Whether this node should get requests.
 async fn readyz(State(app): State<Arc<App>>) -> Response {
-    let unready = ready::reasons(&app.raft.status(), &app.drain);
+    let unready = ready::reasons(&app.raft.status(), app.raft.leader_silence(), &app.drain);
     if unready.is_empty() {
         return (StatusCode::OK, "ok\n").into_response();
     }

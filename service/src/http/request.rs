@@ -49,6 +49,20 @@ impl Context {
         (context, body)
     }
 
+    /// The context of a request that takes no query parameters, and its body.
+    ///
+    /// A parameter that is ignored is a misunderstanding: somebody who writes `?ttl_ms=1000` means it.
+    pub(crate) fn without_query(request: Request) -> Result<(Self, Body), ApiError> {
+        let (context, body) = Self::split(request);
+        match context.uri.query() {
+            None | Some("") => Ok((context, body)),
+            Some(query) => {
+                let why = format!("this request takes no query parameters, it has {query:?}");
+                Err(ApiError::new(ErrorCode::InvalidField, why))
+            }
+        }
+    }
+
     /// The text of a header, if it is there.
     pub(crate) fn header(&self, name: &str) -> Result<Option<&str>, ApiError> {
         let mut values = self.headers.get_all(name).iter();
@@ -188,6 +202,10 @@ pub(crate) async fn json<T: DeserializeOwned>(context: &Context, raw: Body) -> R
         invalid_json(error.inner(), pointer)
     })?;
     deserializer.end().map_err(|error| invalid_json(&error, String::new()))?;
+    // A list would be taken for the fields in their order.
+    if text.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(invalid_field("", "the body must be a JSON object"));
+    }
     Ok((value, bytes))
 }
 
