@@ -6,67 +6,76 @@ use holdfast_api::cluster::Phase;
 use holdfast_core::NodeId;
 
 use crate::drain::Drain;
-use crate::raft::{Role, Status};
+use crate::raft::{Handle, Role, Status};
 
-/// A leader whose last acknowledgement by a majority is older than this does not serve: the longest lease and a round.
-const QUORUM_ACK_MS_MAX: u64 = 1_500;
-/// A follower that has not heard its leader for longer does not serve.
-const LEADER_SILENCE_MAX: Duration = Duration::from_millis(QUORUM_ACK_MS_MAX);
 /// A follower that lacks more entries than this is not caught up.
 const LAG_MAX: u64 = 1_000;
 
-/// Where the node stands.
-pub(crate) fn phase(status: &Status, leader_silence: Option<Duration>) -> Phase {
-    if status.membership.members.is_empty() {
-        return Phase::Waiting;
+/// What a node knows of its place in the cluster.
+pub(crate) struct Sight<'a> {
+    status: &'a Status,
+    leader_silence: Option<Duration>,
+    /// A leader that a majority, or a follower that its leader, did not speak to for longer does not serve.
+    silence_max: Duration,
+}
+
+impl<'a> Sight<'a> {
+    /// The sight of a node at one moment; `election_ms_max` is the lease of a leader.
+    pub(crate) fn new(handle: &Handle, status: &'a Status, election_ms_max: u64) -> Self {
+        // Two leases: one may pass in an election that goes well.
+        let silence_max = Duration::from_millis(2 * election_ms_max);
+        Self { status, leader_silence: handle.leader_silence(), silence_max }
     }
-    if !status.membership.members.contains_key(&status.node) && status.membership.committed {
-        return Phase::Removed;
-    }
-    match (status.role, status.leader) {
-        (Role::Leader, _) if status.leading.is_none() => Phase::Synchronizing,
-        (Role::Leader, _) if status.quorum_ack_ms().is_none_or(|ms| QUORUM_ACK_MS_MAX < ms) => {
-            Phase::NoQuorum
+
+    /// Where the node stands.
+    pub(crate) fn phase(&self) -> Phase {
+        let status = self.status;
+        if status.membership.members.is_empty() {
+            return Phase::Waiting;
         }
-        (Role::Leader, _) => Phase::Serving,
-        (Role::Follower | Role::Learner, Some(_)) if is_silent(leader_silence) => Phase::Electing,
-        (Role::Follower | Role::Learner, Some(_)) if LAG_MAX < lag(status) => Phase::Synchronizing,
-        (Role::Follower | Role::Learner, Some(_)) => Phase::Serving,
-        (Role::Follower | Role::Learner | Role::Candidate | Role::Idle, _) => Phase::Electing,
+        if !status.membership.members.contains_key(&status.node) && status.membership.committed {
+            return Phase::Removed;
+        }
+        let quorum_is_silent =
+            status.quorum_ack_ms().is_none_or(|ms| self.silence_max < Duration::from_millis(ms));
+        match (status.role, self.leader()) {
+            (Role::Leader, _) if status.leading.is_none() => Phase::Synchronizing,
+            (Role::Leader, _) if quorum_is_silent => Phase::NoQuorum,
+            (Role::Leader, _) => Phase::Serving,
+            (Role::Follower | Role::Learner, Some(_)) if LAG_MAX < self.lag() => Phase::Synchronizing,
+            (Role::Follower | Role::Learner, Some(_)) => Phase::Serving,
+            (Role::Follower | Role::Learner | Role::Candidate | Role::Idle, _) => Phase::Electing,
+        }
     }
-}
 
-/// Whether the leader is silent for longer than a living one ever is.
-fn is_silent(silence: Option<Duration>) -> bool {
-    silence.is_none_or(|silence| LEADER_SILENCE_MAX < silence)
-}
-
-/// The leader that this node follows and still hears, or is.
-pub(crate) fn heard_leader(status: &Status, leader_silence: Option<Duration>) -> Option<NodeId> {
-    status.leader.filter(|leader| *leader == status.node || !is_silent(leader_silence))
-}
-
-fn lag(status: &Status) -> u64 {
-    let known = status.committed_index.max(status.last_log_index).unwrap_or(0);
-    known.saturating_sub(status.applied_index.unwrap_or(0))
-}
-
-/// Why the node should get no requests; nothing when it should.
-pub(crate) fn reasons(status: &Status, leader_silence: Option<Duration>, drain: &Drain) -> Vec<String> {
-    let mut reasons = Vec::new();
-    if drain.is_leaving() {
-        reasons.push("the node is shutting down".to_owned());
+    /// The leader that this node is, or follows and still hears: the consensus remembers a dead one until it knows another.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        let heard = self.leader_silence.is_some_and(|silence| silence <= self.silence_max);
+        self.status.leader.filter(|leader| *leader == self.status.node || heard)
     }
-    if let Some(fatal) = &status.fatal {
-        reasons.push(format!("the consensus stopped: {fatal}"));
+
+    fn lag(&self) -> u64 {
+        let known = self.status.committed_index.max(self.status.last_log_index).unwrap_or(0);
+        known.saturating_sub(self.status.applied_index.unwrap_or(0))
     }
-    match phase(status, leader_silence) {
-        Phase::Serving => {}
-        Phase::Waiting => reasons.push("the node belongs to no cluster yet".to_owned()),
-        Phase::Electing => reasons.push("the node knows no leader".to_owned()),
-        Phase::Synchronizing => reasons.push("the node has not applied what is committed".to_owned()),
-        Phase::NoQuorum => reasons.push("no majority answers the leader".to_owned()),
-        Phase::Removed => reasons.push("the node was removed from the cluster".to_owned()),
+
+    /// Why the node should get no requests; nothing when it should.
+    pub(crate) fn unready(&self, drain: &Drain) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if drain.is_leaving() {
+            reasons.push("the node is shutting down".to_owned());
+        }
+        if let Some(fatal) = &self.status.fatal {
+            reasons.push(format!("the consensus stopped: {fatal}"));
+        }
+        match self.phase() {
+            Phase::Serving => {}
+            Phase::Waiting => reasons.push("the node belongs to no cluster yet".to_owned()),
+            Phase::Electing => reasons.push("the node hears no leader".to_owned()),
+            Phase::Synchronizing => reasons.push("the node has not applied what is committed".to_owned()),
+            Phase::NoQuorum => reasons.push("no majority answers the leader".to_owned()),
+            Phase::Removed => reasons.push("the node was removed from the cluster".to_owned()),
+        }
+        reasons
     }
-    reasons
 }

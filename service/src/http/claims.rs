@@ -62,15 +62,10 @@ pub(crate) async fn post(
     let claim = ClaimRef { lock: lock_ref(namespace, lock)?, claim };
     let location = claim_path(&claim);
     let keyed = context.idempotency_key()?.is_some();
-    let mut response =
-        acquire(&app, &context, claim, body).await.map_err(|failure| match failure.code() {
-            // The id comes from the key, so another body under the same id is another request under the same key.
-            ErrorCode::ClaimConflict if keyed => error::from_rejection(Rejection::ReplayKeyReused),
-            _ => failure,
-        })?;
-    let location = HeaderValue::from_str(&location).expect("an encoded path is ASCII");
-    response.headers_mut().insert(http::header::LOCATION, location);
-    Ok(response)
+    let answer = acquire(&app, &context, claim, body).await;
+    // The id comes from the key, so another body under the same id is another request under the same key.
+    let reused = keyed.then_some(ErrorCode::ClaimConflict);
+    respond::created_at(answer, &location, reused).await
 }
 
 fn claim_path(claim: &ClaimRef) -> String {

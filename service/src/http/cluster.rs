@@ -24,7 +24,6 @@ use crate::http::read;
 use crate::http::request::{self, Context, invalid_field};
 use crate::http::respond;
 use crate::raft::{MembershipError, Status};
-use crate::ready;
 use crate::storage::data_dir::OpenError;
 
 /// How long bootstrapping may take: one election and one entry.
@@ -47,7 +46,7 @@ pub(crate) async fn status(State(app): State<Arc<App>>, request: Request) -> Res
     let status = app.raft.status();
     let removed = app.raft.look(|view| view.removed_nodes()).map_err(error::from_read)?;
     let applied = app.raft.applied();
-    let silence = app.raft.leader_silence();
+    let sight = app.sight(&status);
     let config = &app.config;
     let [old, new] = match status.membership.voter_sets.as_slice() {
         [old, new] => [old.clone(), new.clone()],
@@ -58,9 +57,9 @@ pub(crate) async fn status(State(app): State<Arc<App>>, request: Request) -> Res
         cluster_id: app.data.cluster_id(),
         node_id: api_id(app.node_id),
         name: config.name.clone(),
-        leader: ready::heard_leader(&status, silence).map(api_id),
+        leader: sight.leader().map(api_id),
         term: status.term,
-        phase: ready::phase(&status, silence),
+        phase: sight.phase(),
         revision: applied.revision.as_u64(),
         applied_index: applied.index.unwrap_or(0),
         membership_log_id: status.membership.log_id.clone(),

@@ -37,6 +37,7 @@ use crate::http::request::Context;
 use crate::leases::Leases;
 use crate::metrics::{Metrics, RequestLabels};
 use crate::raft::{Handle, Status};
+use crate::ready::Sight;
 use crate::storage::data_dir::DataDir;
 use crate::waits::Waits;
 
@@ -80,6 +81,11 @@ impl App {
         self.policy
             .authorize(&context.identity, verb, resources)
             .map_err(|_| ApiError::new(ErrorCode::Forbidden, "the access policy does not allow this"))
+    }
+
+    /// This node's place in the cluster.
+    pub(crate) fn sight<'a>(&self, status: &'a Status) -> Sight<'a> {
+        Sight::new(&self.raft, status, self.config.raft.election_ms_max)
     }
 
     /// Where the leader's API is, when another node leads.
