@@ -41,7 +41,10 @@ const STORAGE_LOOK_PERIOD: Duration = Duration::from_millis(500);
 pub(crate) struct Node {
     app: Arc<App>,
     control: DrainControl,
-    tasks: JoinSet<()>,
+    /// The HTTP servers: they end when they are told to.
+    servers: JoinSet<()>,
+    /// What runs for the life of the node.
+    loops: JoinSet<()>,
     stop_http: CancellationToken,
     stop_peers: CancellationToken,
     peer_server: tokio::task::JoinHandle<()>,
@@ -89,16 +92,16 @@ impl Node {
             peers: pool,
         });
         let stop_http = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(leases.clone().follow(handle.clone(), waits, notices));
-        tasks.spawn(leases.expire(handle.clone()));
-        tasks.spawn(handle.clone().finish_left_changes());
-        tasks.spawn(forget_removed(handle.clone(), app.peers.clone()));
-        tasks.spawn(found(handle, Arc::clone(&app)));
-        tasks.spawn(async { drop(watcher.await) });
-        tasks.spawn(http::serve(api, http::router(Arc::clone(&app)), stop_http.clone()));
-        tasks.spawn(http::serve(ops, http::ops_router(Arc::clone(&app)), stop_http.clone()));
-        Ok(Self { app, control, tasks, stop_http, stop_peers, peer_server })
+        let (mut servers, mut loops) = (JoinSet::new(), JoinSet::new());
+        loops.spawn(leases.clone().follow(handle.clone(), waits, notices));
+        loops.spawn(leases.expire(handle.clone()));
+        loops.spawn(handle.clone().finish_left_changes());
+        loops.spawn(forget_removed(handle.clone(), app.peers.clone()));
+        loops.spawn(found(handle, Arc::clone(&app)));
+        loops.spawn(async { drop(watcher.await) });
+        servers.spawn(http::serve(api, http::router(Arc::clone(&app)), stop_http.clone()));
+        servers.spawn(http::serve(ops, http::ops_router(Arc::clone(&app)), stop_http.clone()));
+        Ok(Self { app, control, servers, loops, stop_http, stop_peers, peer_server })
     }
 
     /// What its handlers work with.
@@ -163,11 +166,9 @@ impl Node {
         if tokio::time::timeout(CONSENSUS_STOP_PATIENCE, self.app.raft.shutdown()).await.is_err() {
             tracing::warn!("the consensus did not stop in time");
         }
-        // Connections have had their time in the server's own stop.
-        let ended = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(Duration::from_secs(6), ended).await.is_err() {
-            self.tasks.abort_all();
-        }
+        // Each server bounds what it waits for.
+        while self.servers.join_next().await.is_some() {}
+        self.loops.shutdown().await;
         if (&mut self.peer_server).await.is_err() {
             tracing::debug!("the peers' server was gone already");
         }
