@@ -41,7 +41,10 @@ const STORAGE_LOOK_PERIOD: Duration = Duration::from_millis(500);
 pub(crate) struct Node {
     app: Arc<App>,
     control: DrainControl,
-    tasks: JoinSet<()>,
+    /// The HTTP servers, which end by themselves once told to.
+    servers: JoinSet<()>,
+    /// What runs as long as the node does.
+    loops: JoinSet<()>,
     stop_http: CancellationToken,
     stop_peers: CancellationToken,
     peer_server: tokio::task::JoinHandle<()>,
@@ -53,9 +56,16 @@ impl Node {
     /// # Errors
     /// [`Fatal`] says what was refused; nothing was changed then.
     pub(crate) async fn start(config: NodeConfig) -> Result<Self, Fatal> {
-        let api = listen("api-addr", config.api_addr).await?;
-        let ops = listen("ops-addr", config.ops_addr).await?;
-        let peers = listen("peer-addr", config.peer_addr).await?;
+        let listeners = Listeners::bind(&config).await.map_err(|error| not_listening(&error))?;
+        Self::start_on(listeners, config).await
+    }
+
+    /// Starts a node on addresses that were taken before.
+    ///
+    /// # Errors
+    /// [`Fatal`] says what was refused; nothing was changed then.
+    pub(crate) async fn start_on(listeners: Listeners, config: NodeConfig) -> Result<Self, Fatal> {
+        let Listeners { api, ops, peers } = listeners;
         let data = open_data(&config).await?;
         let identity = data.identity();
         let peer_metrics = Arc::new(PeerMetrics::default());
@@ -89,16 +99,16 @@ impl Node {
             peers: pool,
         });
         let stop_http = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(leases.clone().follow(handle.clone(), waits, notices));
-        tasks.spawn(leases.expire(handle.clone()));
-        tasks.spawn(handle.clone().finish_left_changes());
-        tasks.spawn(forget_removed(handle.clone(), app.peers.clone()));
-        tasks.spawn(found(handle, Arc::clone(&app)));
-        tasks.spawn(async { drop(watcher.await) });
-        tasks.spawn(http::serve(api, http::router(Arc::clone(&app)), stop_http.clone()));
-        tasks.spawn(http::serve(ops, http::ops_router(Arc::clone(&app)), stop_http.clone()));
-        Ok(Self { app, control, tasks, stop_http, stop_peers, peer_server })
+        let (mut servers, mut loops) = (JoinSet::new(), JoinSet::new());
+        loops.spawn(leases.clone().follow(handle.clone(), waits, notices));
+        loops.spawn(leases.expire(handle.clone()));
+        loops.spawn(handle.clone().finish_left_changes());
+        loops.spawn(forget_removed(handle.clone(), app.peers.clone()));
+        loops.spawn(found(handle, Arc::clone(&app)));
+        loops.spawn(async { drop(watcher.await) });
+        servers.spawn(http::serve(api, http::router(Arc::clone(&app)), stop_http.clone()));
+        servers.spawn(http::serve(ops, http::ops_router(Arc::clone(&app)), stop_http.clone()));
+        Ok(Self { app, control, servers, loops, stop_http, stop_peers, peer_server })
     }
 
     /// What its handlers work with.
@@ -164,10 +174,11 @@ impl Node {
             tracing::warn!("the consensus did not stop in time");
         }
         // Connections have had their time in the server's own stop.
-        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        let ended = async { while self.servers.join_next().await.is_some() {} };
         if tokio::time::timeout(Duration::from_secs(6), ended).await.is_err() {
-            self.tasks.abort_all();
+            self.servers.abort_all();
         }
+        self.loops.shutdown().await;
         if (&mut self.peer_server).await.is_err() {
             tracing::debug!("the peers' server was gone already");
         }
@@ -175,13 +186,51 @@ impl Node {
     }
 }
 
-async fn listen(field: &'static str, address: SocketAddr) -> Result<TcpListener, Fatal> {
-    TcpListener::bind(address).await.map_err(|error| {
-        Fatal::new(
-            Ending::AddressInUse,
-            format!("cannot listen on {address} (--{field}): {error}; stop what uses it, or choose another address"),
-        )
-    })
+/// The addresses that a node listens on, taken and not served yet.
+pub(crate) struct Listeners {
+    api: TcpListener,
+    ops: TcpListener,
+    peers: TcpListener,
+}
+
+impl Listeners {
+    /// Takes the addresses of a node; writes nothing.
+    ///
+    /// # Errors
+    /// [`ListenError`] names the address that cannot be taken.
+    pub(crate) async fn bind(config: &NodeConfig) -> Result<Self, ListenError> {
+        Ok(Self {
+            api: listen("api-addr", config.api_addr).await?,
+            ops: listen("ops-addr", config.ops_addr).await?,
+            peers: listen("peer-addr", config.peer_addr).await?,
+        })
+    }
+}
+
+/// An address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+pub(crate) struct ListenError {
+    /// The flag that sets it.
+    pub(crate) field: &'static str,
+    /// The address.
+    pub(crate) address: SocketAddr,
+    /// What the system said.
+    pub(crate) source: std::io::Error,
+}
+
+async fn listen(field: &'static str, address: SocketAddr) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address).await.map_err(|source| ListenError { field, address, source })
+}
+
+fn not_listening(error: &ListenError) -> Fatal {
+    let ListenError { field, address, source } = error;
+    Fatal::new(
+        Ending::AddressInUse,
+        format!(
+            "cannot listen on {address} (--{field}): {source}; stop what uses it, or choose another address"
+        ),
+    )
 }
 
 async fn open_data(config: &NodeConfig) -> Result<Arc<DataDir>, Fatal> {
