@@ -56,9 +56,16 @@ impl Node {
     /// # Errors
     /// [`Fatal`] says what was refused; nothing was changed then.
     pub(crate) async fn start(config: NodeConfig) -> Result<Self, Fatal> {
-        let api = listen("api-addr", config.api_addr).await?;
-        let ops = listen("ops-addr", config.ops_addr).await?;
-        let peers = listen("peer-addr", config.peer_addr).await?;
+        let listeners = Listeners::bind(&config).await.map_err(|error| not_listening(&error))?;
+        Self::start_on(listeners, config).await
+    }
+
+    /// Starts a node on addresses that were taken before.
+    ///
+    /// # Errors
+    /// [`Fatal`] says what was refused; nothing was changed then.
+    pub(crate) async fn start_on(listeners: Listeners, config: NodeConfig) -> Result<Self, Fatal> {
+        let Listeners { api, ops, peers } = listeners;
         let data = open_data(&config).await?;
         let identity = data.identity();
         let peer_metrics = Arc::new(PeerMetrics::default());
@@ -176,13 +183,51 @@ impl Node {
     }
 }
 
-async fn listen(field: &'static str, address: SocketAddr) -> Result<TcpListener, Fatal> {
-    TcpListener::bind(address).await.map_err(|error| {
-        Fatal::new(
-            Ending::AddressInUse,
-            format!("cannot listen on {address} (--{field}): {error}; stop what uses it, or choose another address"),
-        )
-    })
+/// The addresses that a node listens on, taken and not served yet.
+pub(crate) struct Listeners {
+    api: TcpListener,
+    ops: TcpListener,
+    peers: TcpListener,
+}
+
+impl Listeners {
+    /// Takes the addresses of a node; writes nothing.
+    ///
+    /// # Errors
+    /// [`ListenError`] names the address that cannot be taken.
+    pub(crate) async fn bind(config: &NodeConfig) -> Result<Self, ListenError> {
+        Ok(Self {
+            api: listen("api-addr", config.api_addr).await?,
+            ops: listen("ops-addr", config.ops_addr).await?,
+            peers: listen("peer-addr", config.peer_addr).await?,
+        })
+    }
+}
+
+/// An address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+pub(crate) struct ListenError {
+    /// The flag that sets it.
+    pub(crate) field: &'static str,
+    /// The address.
+    pub(crate) address: SocketAddr,
+    /// What the system said.
+    pub(crate) source: std::io::Error,
+}
+
+async fn listen(field: &'static str, address: SocketAddr) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address).await.map_err(|source| ListenError { field, address, source })
+}
+
+fn not_listening(error: &ListenError) -> Fatal {
+    let ListenError { field, address, source } = error;
+    Fatal::new(
+        Ending::AddressInUse,
+        format!(
+            "cannot listen on {address} (--{field}): {source}; stop what uses it, or choose another address"
+        ),
+    )
 }
 
 async fn open_data(config: &NodeConfig) -> Result<Arc<DataDir>, Fatal> {
