@@ -30,6 +30,11 @@ impl Recorder {
         self.operations.lock().unwrap_or_else(PoisonError::into_inner).push(operation);
     }
 
+    /// How many operations have ended so far.
+    pub fn count(&self) -> usize {
+        self.operations.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// What was recorded so far. Calls under way at this moment are missing: ask after the clients have ended,
     /// and see to it that a client which is stopped in a call records it as unknown.
     pub fn history(&self) -> History {
