@@ -109,7 +109,7 @@ impl Cluster {
     pub async fn launch(count: usize, options: &NodeOptions) -> Result<Self> {
         let binary = Binary::locate()?;
         let scratch = Scratch::durable()?;
-        let http = reqwest::Client::builder().timeout(REQUEST_LIMIT).build()?;
+        let http = reqwest::Client::builder().no_proxy().timeout(REQUEST_LIMIT).build()?;
         let mut cluster = Self { nodes: Vec::with_capacity(count), http, scratch };
         for index in 0..count {
             let name = format!("n{index}");
@@ -287,6 +287,19 @@ impl Cluster {
     /// One node, to be hurt.
     pub fn node_mut(&mut self, index: usize) -> &mut Node {
         &mut self.nodes[index]
+    }
+
+    /// Kills all nodes (SIGKILL), so close together that none sees another one gone.
+    pub fn kill_all(&mut self) -> Result<()> {
+        for node in &mut self.nodes {
+            node.strike_down()?;
+        }
+        self.nodes.iter_mut().try_for_each(Node::kill)
+    }
+
+    /// Starts all nodes on their data.
+    pub fn start_all(&mut self) -> Result<()> {
+        self.nodes.iter_mut().try_for_each(Node::start)
     }
 
     /// The base URLs of all REST APIs.

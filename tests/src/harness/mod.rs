@@ -20,6 +20,7 @@ mod poll;
 mod ports;
 mod recorder;
 mod scratch;
+mod serial;
 mod workload;
 
 pub use binary::Binary;
@@ -32,4 +33,5 @@ pub use poll::{Seen, poll};
 pub use ports::PortReservation;
 pub use recorder::Recorder;
 pub use scratch::Scratch;
+pub use serial::{Serial, serial};
 pub use workload::{Tally, Workload, WorkloadOptions};

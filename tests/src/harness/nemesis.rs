@@ -204,13 +204,9 @@ async fn carry_out(action: &Action, cluster: &mut Cluster) -> Result<Hit> {
         Action::PauseLeader { pause_ms } => (vec![leader], pause(cluster, leader, *pause_ms).await?),
         Action::PauseNode { node, pause_ms } => (vec![*node], pause(cluster, *node, *pause_ms).await?),
         Action::KillAll => {
-            for index in &all {
-                cluster.node_mut(*index).kill()?;
-            }
+            cluster.kill_all()?;
             let killed = Instant::now();
-            for index in &all {
-                cluster.node_mut(*index).start()?;
-            }
+            cluster.start_all()?;
             cluster.wait_leader().await?;
             (all, Some(millis(killed.elapsed())))
         }

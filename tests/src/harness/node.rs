@@ -108,10 +108,20 @@ impl Node {
         Ok(())
     }
 
+    /// Kills the process (SIGKILL) without waiting for its end; [`kill`](Self::kill) still has to collect it.
+    pub fn strike_down(&mut self) -> Result<()> {
+        self.signal(Signal::KILL)
+    }
+
     /// Asks the process to end (SIGTERM) and waits for its exit status.
     pub async fn stop(&mut self) -> Result<ExitStatus> {
-        self.signal(Signal::TERM)?;
+        self.terminate()?;
         self.wait_exit(STOP_LIMIT).await
+    }
+
+    /// Asks the process to end (SIGTERM), to be watched while it does.
+    pub fn terminate(&mut self) -> Result<()> {
+        self.signal(Signal::TERM)
     }
 
     /// Waits until the process ends by itself.

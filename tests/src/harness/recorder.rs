@@ -30,6 +30,12 @@ impl Recorder {
         self.operations.lock().unwrap_or_else(PoisonError::into_inner).push(operation);
     }
 
+    /// How many operations so far say something about the store: all but those that no node served.
+    pub fn telling(&self) -> usize {
+        let operations = self.operations.lock().unwrap_or_else(PoisonError::into_inner);
+        operations.iter().filter(|operation| operation.is_telling()).count()
+    }
+
     /// What was recorded so far. Calls under way at this moment are missing: ask after the clients have ended,
     /// and see to it that a client which is stopped in a call records it as unknown.
     pub fn history(&self) -> History {

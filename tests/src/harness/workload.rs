@@ -47,6 +47,8 @@ pub struct WorkloadOptions {
     pub call_limit: Duration,
     /// Bound on a wait for a lock.
     pub wait_ms_max: u64,
+    /// Pause of a client after each call, which spreads the calls over the time of the harm.
+    pub pace: Duration,
 }
 
 impl Default for WorkloadOptions {
@@ -61,6 +63,7 @@ impl Default for WorkloadOptions {
             ttl_ms: 5_000,
             call_limit: Duration::from_secs(5),
             wait_ms_max: 2_000,
+            pace: Duration::ZERO,
         }
     }
 }
@@ -115,7 +118,7 @@ impl Workload {
     /// answered. Fails on the first answer that the API does not allow.
     pub async fn run(&self, stop: &CancellationToken) -> Result<History> {
         let mut clients = JoinSet::new();
-        let http = reqwest::Client::builder().timeout(self.options.call_limit).build()?;
+        let http = reqwest::Client::builder().no_proxy().timeout(self.options.call_limit).build()?;
         for id in 0..self.options.config_clients + self.options.lock_clients {
             let client = WorkloadClient {
                 calls: CallClient::new(http.clone(), self.recorder.clone(), ClientId(id)),
@@ -236,7 +239,7 @@ impl WorkloadClient {
     }
 
     async fn open_session(&mut self) -> Result<Option<SessionName>> {
-        let session = SessionName::new(self.fresh_name("s"));
+        let session = SessionName::new(self.fresh_name("session"));
         let ttl_ms = self.options.ttl_ms;
         let outcome = self.send(Call::OpenSession { session: session.clone(), ttl_ms }).await?;
         Ok(matches!(outcome, Outcome::Ok { .. }).then_some(session))
@@ -253,7 +256,7 @@ impl WorkloadClient {
         if self.rng.random_bool(0.1) {
             self.send(Call::LookAtLock { lock: lock.clone() }).await?;
         }
-        let claim = ClaimName::new(self.fresh_name("c"));
+        let claim = ClaimName::new(self.fresh_name("claim"));
         let is_clean = match self.acquire(&lock, &claim, session).await? {
             Acquired::Held(token) => {
                 self.use_lock(&lock, token).await?;
@@ -320,6 +323,9 @@ impl WorkloadClient {
         let outcome = self.calls.send(endpoint, call).await?;
         if matches!(&outcome, Outcome::Refused { refusal: Refusal::NotServed { .. }, .. }) {
             tokio::time::sleep(REFUSED_PAUSE).await;
+        }
+        if !self.options.pace.is_zero() {
+            tokio::time::sleep(self.options.pace).await;
         }
         Ok(outcome)
     }
