@@ -68,7 +68,12 @@ impl Policy {
     ///
     /// # Errors
     /// [`Forbidden`] when it may not, for any of them.
-    pub(crate) fn authorize(self, identity: &Identity, verb: Verb, resources: &[Resource]) -> Result<(), Forbidden> {
+    pub(crate) fn authorize(
+        self,
+        identity: &Identity,
+        verb: Verb,
+        resources: &[Resource],
+    ) -> Result<(), Forbidden> {
         match (self, identity, verb) {
             (Self::Open, Identity::Anonymous, Verb::Read | Verb::Write | Verb::Administer) => {
                 tracing::trace!(?verb, ?resources, "allowed by the open policy");

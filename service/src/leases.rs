@@ -107,7 +107,12 @@ impl Leases {
     }
 
     /// Follows the state for the life of the node: every event in order, and every change of leadership.
-    pub(crate) async fn follow(self, handle: Handle, waits: Waits, mut notices: mpsc::UnboundedReceiver<Notice>) {
+    pub(crate) async fn follow(
+        self,
+        handle: Handle,
+        waits: Waits,
+        mut notices: mpsc::UnboundedReceiver<Notice>,
+    ) {
         let mut status = handle.watch_status();
         loop {
             tokio::select! {
@@ -154,7 +159,9 @@ impl Leases {
         });
         let mut current = self.current();
         *current = match rebuilt {
-            Some(Ok((leader, rebuilt_at, deadlines))) => Current { leadership: Some(leader), deadlines, rebuilt_at },
+            Some(Ok((leader, rebuilt_at, deadlines))) => {
+                Current { leadership: Some(leader), deadlines, rebuilt_at }
+            }
             Some(Err(error)) => {
                 tracing::error!(%error, "failed to read the sessions; nothing expires until this node leads again");
                 Current::default()
@@ -202,8 +209,9 @@ impl Leases {
                 // A round that began after the keepalive came: only a leader that still leads may promise more time.
                 handle.confirm_leadership().await?;
             }
-            let (state, claims, revision) = handle
-                .look(|view| Ok((view.session(session)?, view.session_claims(session)?, view.meta()?.revision)))?;
+            let (state, claims, revision) = handle.look(|view| {
+                Ok((view.session(session)?, view.session_claims(session)?, view.meta()?.revision))
+            })?;
             if !matches!(state, Some(SessionState::Live(_))) {
                 return Err(KeepaliveError::Gone(state));
             }
@@ -234,7 +242,12 @@ impl Leases {
     ///
     /// # Errors
     /// [`ReadError::NotLeading`] when this node no longer leads.
-    pub(crate) async fn open_wait(&self, handle: &Handle, wait: WaitRef, revision: Revision) -> Result<OpenWait, ReadError> {
+    pub(crate) async fn open_wait(
+        &self,
+        handle: &Handle,
+        wait: WaitRef,
+        revision: Revision,
+    ) -> Result<OpenWait, ReadError> {
         self.wait_followed(handle, revision).await?;
         let counted = self.current().deadlines.wait_open(&wait.claim);
         Ok(OpenWait { leases: self.clone(), claim: wait.claim, counted })
@@ -292,6 +305,10 @@ impl Leases {
     }
 
     async fn propose(&self, handle: &Handle, expire: Expire) {
+        if seeded_bugs::active(SeededBug::ExpiryWithoutLeaderCheck) {
+            // A window wide enough for the leadership to go and come back: the entry then carries an earlier one.
+            tokio::time::sleep(Duration::from_secs(3)).await;
+        }
         match handle.propose(Command::Expire(expire.clone()), None).await {
             Ok(applied) => {
                 if let Ok(ended) = &applied.outcome {
@@ -301,13 +318,17 @@ impl Leases {
                     self.settled(&expire);
                 }
             }
-            Err(error @ (ProposeError::NotLeading | ProposeError::Overloaded | ProposeError::TooLarge { .. })) => {
+            Err(
+                error @ (ProposeError::NotLeading | ProposeError::Overloaded | ProposeError::TooLarge { .. }),
+            ) => {
                 tracing::debug!(%error, "nothing was expired");
                 self.settled(&expire);
                 tokio::time::sleep(REFUSED_PAUSE).await;
             }
             // It may still be applied. While this leadership lasts it will be, and another one counts afresh.
-            Err(ProposeError::Unknown { reason }) => tracing::debug!(reason, "the outcome of an expiry is open"),
+            Err(ProposeError::Unknown { reason }) => {
+                tracing::debug!(reason, "the outcome of an expiry is open")
+            }
         }
     }
 

@@ -30,7 +30,8 @@ impl RequestLabels {
     /// The labels of a request; `route` is the pattern that matched, never the path.
     pub(crate) fn new(method: &http::Method, route: &str, code: u16) -> Self {
         // A client may invent methods; labels stay a closed set.
-        let known = matches!(method.as_str(), "GET" | "PUT" | "POST" | "DELETE" | "HEAD" | "OPTIONS" | "PATCH");
+        let known =
+            matches!(method.as_str(), "GET" | "PUT" | "POST" | "DELETE" | "HEAD" | "OPTIONS" | "PATCH");
         let method = if known { method.as_str() } else { "other" };
         Self { method: method.to_owned(), route: route.to_owned(), code }
     }
@@ -100,7 +101,8 @@ impl Metrics {
     /// The metrics of a node.
     pub(crate) fn new(node: &str, counters: Arc<RaftCounters>, peers: Arc<PeerMetrics>) -> Self {
         let mut registry = Registry::with_prefix("holdfast");
-        let requests = Family::<RequestLabels, Histogram, fn() -> Histogram>::new_with_constructor(request_buckets);
+        let requests =
+            Family::<RequestLabels, Histogram, fn() -> Histogram>::new_with_constructor(request_buckets);
         let requests_in_flight = Gauge::default();
         registry.register_with_unit(
             "http_request_duration",
@@ -108,7 +110,11 @@ impl Metrics {
             Unit::Seconds,
             requests.clone(),
         );
-        registry.register("http_requests_in_flight", "Requests that have no answer yet", requests_in_flight.clone());
+        registry.register(
+            "http_requests_in_flight",
+            "Requests that have no answer yet",
+            requests_in_flight.clone(),
+        );
         let build = prometheus_client::metrics::info::Info::new(vec![
             ("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
             ("node".to_owned(), node.to_owned()),
@@ -144,7 +150,8 @@ impl Metrics {
         raft.applied_index.set(status.applied_index.unwrap_or(0));
         raft.snapshot_index.set(status.snapshot_index.unwrap_or(0));
         raft.purged_index.set(status.purged_index.unwrap_or(0));
-        raft.quorum_ack_age_seconds.set(status.quorum_ack_ms().map_or(0.0, |ms| Duration::from_millis(ms).as_secs_f64()));
+        raft.quorum_ack_age_seconds
+            .set(status.quorum_ack_ms().map_or(0.0, |ms| Duration::from_millis(ms).as_secs_f64()));
         raft.proposals_pending.set(i64::try_from(app.raft.proposals_pending()).unwrap_or(i64::MAX));
         raft.log_fsyncs.set(self.counters.log_syncs());
         raft.log_appends.set(self.counters.log_appends());
@@ -171,7 +178,8 @@ impl Metrics {
     /// The metrics as OpenMetrics text.
     pub(crate) fn encode(&self) -> String {
         let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry).expect("writing to a string cannot fail");
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)
+            .expect("writing to a string cannot fail");
         text
     }
 }
@@ -183,24 +191,56 @@ impl RaftGauges {
         registry.register("is_leader", "1 when this node leads", self.is_leader.clone());
         registry.register("term", "The highest term seen", self.term.clone());
         registry.register("last_log_index", "The last index of the log", self.last_log_index.clone());
-        registry.register("committed_index", "The last index known to be committed", self.committed_index.clone());
+        registry.register(
+            "committed_index",
+            "The last index known to be committed",
+            self.committed_index.clone(),
+        );
         registry.register("applied_index", "The last index applied", self.applied_index.clone());
-        registry.register("snapshot_index", "The last index in the newest snapshot", self.snapshot_index.clone());
+        registry.register(
+            "snapshot_index",
+            "The last index in the newest snapshot",
+            self.snapshot_index.clone(),
+        );
         registry.register("purged_index", "The last index dropped from the log", self.purged_index.clone());
         registry.register(
             "quorum_ack_age_seconds",
             "Time since a majority acknowledged this leader; 0 on others",
             self.quorum_ack_age_seconds.clone(),
         );
-        registry.register("proposals_pending", "Proposals without an outcome", self.proposals_pending.clone());
+        registry.register(
+            "proposals_pending",
+            "Proposals without an outcome",
+            self.proposals_pending.clone(),
+        );
         registry.register("log_fsyncs", "Syncs of the log since the start", self.log_fsyncs.clone());
         registry.register("log_appends", "Appends made durable since the start", self.log_appends.clone());
-        registry.register("log_fsync_seconds", "Time spent in syncs of the log since the start", self.log_fsync_seconds.clone());
+        registry.register(
+            "log_fsync_seconds",
+            "Time spent in syncs of the log since the start",
+            self.log_fsync_seconds.clone(),
+        );
         registry.register("snapshots_built", "Snapshots built since the start", self.snapshots_built.clone());
-        registry.register("snapshots_installed", "Snapshots installed since the start", self.snapshots_installed.clone());
-        registry.register("leader_changes", "Changes of leader seen since the start", self.leader_changes.clone());
-        registry.register("peer_bytes_out", "Bytes sent to peers since the start", self.peer_bytes_out.clone());
-        registry.register("peer_bytes_in", "Bytes received from peers since the start", self.peer_bytes_in.clone());
+        registry.register(
+            "snapshots_installed",
+            "Snapshots installed since the start",
+            self.snapshots_installed.clone(),
+        );
+        registry.register(
+            "leader_changes",
+            "Changes of leader seen since the start",
+            self.leader_changes.clone(),
+        );
+        registry.register(
+            "peer_bytes_out",
+            "Bytes sent to peers since the start",
+            self.peer_bytes_out.clone(),
+        );
+        registry.register(
+            "peer_bytes_in",
+            "Bytes received from peers since the start",
+            self.peer_bytes_in.clone(),
+        );
     }
 }
 
@@ -211,8 +251,16 @@ impl StoreGauges {
         registry.register("claims", "Held and queued claims", self.claims.clone());
         registry.register("tombstones", "Ended ids that are remembered", self.tombstones.clone());
         registry.register("idempotency_records", "Idempotency records", self.idempotency_records.clone());
-        registry.register("idempotency_bytes", "Bytes of the answers in idempotency records", self.idempotency_bytes.clone());
+        registry.register(
+            "idempotency_bytes",
+            "Bytes of the answers in idempotency records",
+            self.idempotency_bytes.clone(),
+        );
         registry.register("namespaces", "Namespaces", self.namespaces.clone());
-        registry.register("lock_waiting_requests", "Requests that wait for a lock on this node", self.waiting_requests.clone());
+        registry.register(
+            "lock_waiting_requests",
+            "Requests that wait for a lock on this node",
+            self.waiting_requests.clone(),
+        );
     }
 }

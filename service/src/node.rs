@@ -57,13 +57,15 @@ impl Node {
         let identity = data.identity();
         let peer_metrics = Arc::new(PeerMetrics::default());
         let software = format!("holdfast/{}", env!("CARGO_PKG_VERSION"));
-        let pool = PeerPool::new(PeerIdentity { node: identity.node_id, software }, Arc::clone(&peer_metrics));
+        let pool =
+            PeerPool::new(PeerIdentity { node: identity.node_id, software }, Arc::clone(&peer_metrics));
         if let Some(cluster) = &identity.cluster_id {
             pool.join_cluster(cluster).map_err(|other| Fatal::new(Ending::DataForeign, other))?;
         }
         let counters = Arc::new(RaftCounters::default());
         let started = raft::start(Arc::clone(&data), &config.raft, pool.clone(), Arc::clone(&counters)).await;
-        let Started { handle, notices, snapshots, watcher } = started.map_err(|error| start_failed(&config, error))?;
+        let Started { handle, notices, snapshots, watcher } =
+            started.map_err(|error| start_failed(&config, error))?;
         let (control, drain) = drain();
         let (leases, waits) = (Leases::default(), Waits::default());
         let stop_peers = CancellationToken::new();
@@ -106,8 +108,12 @@ impl Node {
         match status.wait_for(|status| status.fatal.is_some()).await {
             Ok(status) => {
                 let reason = status.fatal.clone().unwrap_or_default();
-                let ending = if reason.contains("Storage") { Ending::StorageFailed } else { Ending::ConsensusStopped };
-                Fatal::new(ending, format!("the consensus of this node stopped: {reason}; nothing acknowledged is lost"))
+                let ending =
+                    if reason.contains("Storage") { Ending::StorageFailed } else { Ending::ConsensusStopped };
+                Fatal::new(
+                    ending,
+                    format!("the consensus of this node stopped: {reason}; nothing acknowledged is lost"),
+                )
             }
             Err(_) => Fatal::new(Ending::ConsensusStopped, "the consensus of this node ended"),
         }
@@ -120,7 +126,9 @@ impl Node {
         let alone = self.app.raft.status().membership.members.len() <= 1;
         if self.app.raft.status().leading.is_some() && !alone {
             match self.app.raft.transfer(None).await {
-                Ok(status) => tracing::info!(leader = ?status.leader.map(|id| id.to_string()), "handed the leadership over"),
+                Ok(status) => {
+                    tracing::info!(leader = ?status.leader.map(|id| id.to_string()), "handed the leadership over")
+                }
                 Err(error) => tracing::warn!(%error, "the leadership was not handed over"),
             }
         }
@@ -192,8 +200,11 @@ fn start_failed(config: &NodeConfig, error: StartError) -> Fatal {
     let newer = text.contains("is newer than");
     let damaged = matches!(
         error,
-        StartError::Log(LogOpenError::Files(_) | LogOpenError::Absent { .. } | LogOpenError::Rows(StorageError::Record { .. } | StorageError::Missing { .. }))
-            | StartError::Snapshot(SnapshotError::Damaged { .. })
+        StartError::Log(
+            LogOpenError::Files(_)
+                | LogOpenError::Absent { .. }
+                | LogOpenError::Rows(StorageError::Record { .. } | StorageError::Missing { .. })
+        ) | StartError::Snapshot(SnapshotError::Damaged { .. })
             | StartError::Load(_)
             | StartError::State(_)
     );

@@ -20,7 +20,9 @@ pub(crate) fn phase(status: &Status) -> Phase {
     }
     match (status.role, status.leader) {
         (Role::Leader, _) if status.leading.is_none() => Phase::Synchronizing,
-        (Role::Leader, _) if status.quorum_ack_ms().is_none_or(|ms| QUORUM_ACK_MS_MAX < ms) => Phase::NoQuorum,
+        (Role::Leader, _) if status.quorum_ack_ms().is_none_or(|ms| QUORUM_ACK_MS_MAX < ms) => {
+            Phase::NoQuorum
+        }
         (Role::Leader, _) => Phase::Serving,
         (Role::Follower | Role::Learner, Some(_)) if LAG_MAX < lag(status) => Phase::Synchronizing,
         (Role::Follower | Role::Learner, Some(_)) => Phase::Serving,

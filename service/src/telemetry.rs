@@ -18,9 +18,7 @@ pub(crate) fn start(level: &str, format: LogFormat) {
         .with_target(false);
     let outcome = match format {
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
-        LogFormat::Text => {
-            builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()
-        }
+        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
     };
     // Tests start several nodes in one process; the first subscriber serves them all.
     drop(outcome);

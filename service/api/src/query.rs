@@ -132,7 +132,6 @@ impl QueryString {
         self.text.push('=');
         self.text.push_str(&path::segment(&value.to_string()));
     }
-
 }
 
 #[cfg(test)]

@@ -10,9 +10,9 @@
 //! 5. The operator decides only from what it observed; `plan` is a function; executing a stale plan is harmless.
 
 pub mod deadlines;
-pub mod membership;
 pub mod domain;
 pub mod limits;
+pub mod membership;
 #[cfg(feature = "testing")]
 pub mod testing;
 

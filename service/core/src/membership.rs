@@ -62,7 +62,9 @@ pub enum StepRefusal {
     #[error("node {0} does not vote")]
     NotVoter(NodeId),
     /// The node lacks too much of the log, or does not answer.
-    #[error("node {node} lacks {lag} entries, at most {CAUGHT_UP_LAG_MAX} are allowed, or has not answered lately")]
+    #[error(
+        "node {node} lacks {lag} entries, at most {CAUGHT_UP_LAG_MAX} are allowed, or has not answered lately"
+    )]
     NotCaughtUp {
         /// The node.
         node: NodeId,
@@ -135,7 +137,11 @@ fn is_live(node: NodeId, members: &Members) -> bool {
 }
 
 fn caught_up(node: NodeId, members: &Members) -> Result<(), StepRefusal> {
-    let matched = if node == members.leader { members.last_index } else { members.matched.get(&node).copied().unwrap_or(0) };
+    let matched = if node == members.leader {
+        members.last_index
+    } else {
+        members.matched.get(&node).copied().unwrap_or(0)
+    };
     let lag = members.last_index.saturating_sub(matched);
     if lag <= CAUGHT_UP_LAG_MAX && is_live(node, members) {
         Ok(())
@@ -147,7 +153,11 @@ fn caught_up(node: NodeId, members: &Members) -> Result<(), StepRefusal> {
 fn keeps_quorum(voters: &BTreeSet<NodeId>, members: &Members) -> Result<(), StepRefusal> {
     let live = voters.iter().filter(|voter| is_live(**voter, members)).count();
     let needed = voters.len() / 2 + 1;
-    if needed <= live { Ok(()) } else { Err(StepRefusal::WouldLoseQuorum { live, voters: voters.len(), needed }) }
+    if needed <= live {
+        Ok(())
+    } else {
+        Err(StepRefusal::WouldLoseQuorum { live, voters: voters.len(), needed })
+    }
 }
 
 /// The voter to hand the leadership to: live, caught up, with the most of the log; none when there is no such.
@@ -192,7 +202,9 @@ mod tests {
         let mut uncommitted = cluster(3, 1);
         uncommitted.committed = false;
         for members in [joint, uncommitted] {
-            for step in [Step::AddLearner(id(9)), Step::Promote(id(4)), Step::Remove(id(2)), Step::Transfer(id(2))] {
+            for step in
+                [Step::AddLearner(id(9)), Step::Promote(id(4)), Step::Remove(id(2)), Step::Transfer(id(2))]
+            {
                 assert_eq!(permit(step, &members), Err(StepRefusal::ChangeInFlight));
             }
         }
@@ -203,10 +215,16 @@ mod tests {
         let mut members = cluster(2, 1);
         assert_eq!(permit(Step::Promote(id(3)), &members), Ok(()));
         members.matched.insert(id(3), 3_999);
-        assert_eq!(permit(Step::Promote(id(3)), &members), Err(StepRefusal::NotCaughtUp { node: id(3), lag: 1_001 }));
+        assert_eq!(
+            permit(Step::Promote(id(3)), &members),
+            Err(StepRefusal::NotCaughtUp { node: id(3), lag: 1_001 })
+        );
         members.matched.insert(id(3), 5_000);
         members.last_ack_ms.insert(id(3), 3_001);
-        assert_eq!(permit(Step::Promote(id(3)), &members), Err(StepRefusal::NotCaughtUp { node: id(3), lag: 0 }));
+        assert_eq!(
+            permit(Step::Promote(id(3)), &members),
+            Err(StepRefusal::NotCaughtUp { node: id(3), lag: 0 })
+        );
         assert_eq!(permit(Step::Promote(id(8)), &members), Err(StepRefusal::NotMember(id(8))));
     }
 

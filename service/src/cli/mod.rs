@@ -37,8 +37,6 @@ pub fn run() -> ExitCode {
     let outcome = runtime.block_on(async {
         match cli.command {
             Command::Serve(args) => serve::run(*args).await,
-
-
         }
         .map_or_else(|fatal| fatal.report(), |()| ExitCode::SUCCESS)
     });

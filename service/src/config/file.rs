@@ -40,8 +40,10 @@ impl FileConfig {
     /// # Errors
     /// [`ConfigError`] when the file cannot be read or is not of this form, with line and column.
     pub(crate) fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| ConfigError::FileUnreadable { path: path.to_owned(), error: error.to_string() })?;
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::FileUnreadable {
+            path: path.to_owned(),
+            error: error.to_string(),
+        })?;
         if text.trim().is_empty() {
             return Ok(Self::default());
         }

@@ -182,8 +182,9 @@ fn invalid(field: &'static str, value: &str, why: impl Into<String>) -> ConfigEr
 }
 
 fn listen_address(field: &'static str, text: &str) -> Result<SocketAddr, ConfigError> {
-    let mut addresses =
-        text.to_socket_addrs().map_err(|error| invalid(field, text, format!("not a host:port to listen on: {error}")))?;
+    let mut addresses = text
+        .to_socket_addrs()
+        .map_err(|error| invalid(field, text, format!("not a host:port to listen on: {error}")))?;
     addresses.next().ok_or_else(|| invalid(field, text, "the host has no address"))
 }
 
@@ -204,7 +205,11 @@ fn advertise(field: &'static str, host: Option<&str>, addr: SocketAddr) -> Resul
 fn check_host(field: &'static str, text: &str) -> Result<(), ConfigError> {
     let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
     if text.is_empty() || HOST_BYTES_MAX < text.len() || !text.chars().all(fine) {
-        return Err(invalid(field, text, format!("1 to {HOST_BYTES_MAX} of letters, digits, '.', '-', '_' and ':'")));
+        return Err(invalid(
+            field,
+            text,
+            format!("1 to {HOST_BYTES_MAX} of letters, digits, '.', '-', '_' and ':'"),
+        ));
     }
     Ok(())
 }
@@ -252,7 +257,10 @@ mod tests {
     #[test]
     fn a_wildcard_address_needs_an_advertised_host() {
         let error = resolve(&["--name", "n1", "--api-addr", "0.0.0.0:7700"]).unwrap_err().to_string();
-        assert!(error.starts_with("--api-addr 0.0.0.0:7700: ") && error.contains("--advertise-host"), "{error}");
+        assert!(
+            error.starts_with("--api-addr 0.0.0.0:7700: ") && error.contains("--advertise-host"),
+            "{error}"
+        );
         let config =
             resolve(&["--name", "n1", "--api-addr", "0.0.0.0:7700", "--advertise-host", "db-0.db"]).unwrap();
         assert_eq!(config.api_advertised, "db-0.db:7700");

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use holdfast_api::claims::{ClaimMode, ClaimRequest, ClaimView, EndedClaim, HeldClaim, QueuedClaim};
 use holdfast_api::{ErrorCode, path};
 use holdfast_core::domain::{
-    Acquire, ClaimOwner, ClaimRef, ClaimState, Command, EndReason, Holder, IfHeld, LockMode, LockRef, Rejection, Success,
-    WaitRef,
+    Acquire, ClaimOwner, ClaimRef, ClaimState, Command, EndReason, Holder, IfHeld, LockMode, LockRef,
+    Rejection, Success, WaitRef,
 };
 use holdfast_core::{ClaimId, FencingToken, LockName, RESERVED_ID_PREFIX, Revision, SessionId, limits};
 use http::{HeaderValue, Method, StatusCode};
@@ -38,7 +38,11 @@ fn claim_ref(Path((namespace, lock, claim)): ClaimPath) -> Result<ClaimRef, ApiE
 }
 
 /// `PUT …/claims/{claim}`: take the lock, or learn what became of that.
-pub(crate) async fn put(State(app): State<Arc<App>>, path: ClaimPath, request: Request) -> Result<Response, ApiError> {
+pub(crate) async fn put(
+    State(app): State<Arc<App>>,
+    path: ClaimPath,
+    request: Request,
+) -> Result<Response, ApiError> {
     let (context, body) = Context::split(request);
     let claim = claim_ref(path)?;
     if claim.claim.is_reserved() {
@@ -58,11 +62,12 @@ pub(crate) async fn post(
     let claim = ClaimRef { lock: lock_ref(namespace, lock)?, claim };
     let location = claim_path(&claim);
     let keyed = context.idempotency_key()?.is_some();
-    let mut response = acquire(&app, &context, claim, body).await.map_err(|failure| match failure.code() {
-        // The id comes from the key, so another body under the same id is another request under the same key.
-        ErrorCode::ClaimConflict if keyed => error::from_rejection(Rejection::ReplayKeyReused),
-        _ => failure,
-    })?;
+    let mut response =
+        acquire(&app, &context, claim, body).await.map_err(|failure| match failure.code() {
+            // The id comes from the key, so another body under the same id is another request under the same key.
+            ErrorCode::ClaimConflict if keyed => error::from_rejection(Rejection::ReplayKeyReused),
+            _ => failure,
+        })?;
     let location = HeaderValue::from_str(&location).expect("an encoded path is ASCII");
     response.headers_mut().insert(http::header::LOCATION, location);
     Ok(response)
@@ -96,13 +101,23 @@ impl Ask {
             (None, Some(ttl_ms)) => ClaimOwner::OwnSession {
                 ttl_ms: in_range("/ttl_ms", ttl_ms, limits::TTL_MS_MIN, limits::TTL_MS_MAX)?,
             },
-            (None, None) => return Err(invalid_field("/session", "a claim names its session, or a ttl_ms for one of its own")),
-            (Some(_), Some(_)) => return Err(invalid_field("/ttl_ms", "a claim names a session or a ttl_ms, not both")),
+            (None, None) => {
+                return Err(invalid_field(
+                    "/session",
+                    "a claim names its session, or a ttl_ms for one of its own",
+                ));
+            }
+            (Some(_), Some(_)) => {
+                return Err(invalid_field("/ttl_ms", "a claim names a session or a ttl_ms, not both"));
+            }
         };
         match mode.unwrap_or_default() {
             ClaimMode::Exclusive => {}
             other @ (ClaimMode::Shared | ClaimMode::Permits) => {
-                return Err(invalid_field("/mode", format!("this version takes locks exclusively only, not {other}")));
+                return Err(invalid_field(
+                    "/mode",
+                    format!("this version takes locks exclusively only, not {other}"),
+                ));
             }
         }
         if permits.is_some_and(|permits| permits != 1) {
@@ -113,15 +128,19 @@ impl Ask {
         }
         let wait_ms = in_range("/wait_ms", wait_ms, 0, limits::WAIT_MS_MAX)?;
         let label = short_text("/label", label.unwrap_or_default(), limits::LABEL_BYTES_MAX)?;
-        let if_held =
-            if wait_ms == 0 && !keep_waiting { IfHeld::Refuse } else { IfHeld::Queue { wait_ms, keep_waiting } };
+        let if_held = if wait_ms == 0 && !keep_waiting {
+            IfHeld::Refuse
+        } else {
+            IfHeld::Queue { wait_ms, keep_waiting }
+        };
         let acquire = Acquire { claim, owner, mode: LockMode::Exclusive, if_held, label };
         Ok(Self { acquire, sent, until: Instant::now() + Duration::from_millis(wait_ms), keep_waiting })
     }
 
     /// The request as it stands at an instant: a repeated one waits for what is left only.
     fn body(&self, now: Instant) -> Bytes {
-        let left_ms = u64::try_from(self.until.saturating_duration_since(now).as_millis()).unwrap_or(u64::MAX);
+        let left_ms =
+            u64::try_from(self.until.saturating_duration_since(now).as_millis()).unwrap_or(u64::MAX);
         // A wait that is over still asks as a wait: as a try it could be refused although its claim is queued.
         let wait_ms = if self.sent.wait_ms == 0 { 0 } else { left_ms.max(1) };
         let request = ClaimRequest { wait_ms, ..self.sent.clone() };
@@ -165,7 +184,9 @@ async fn serve(app: &App, ask: &Ask) -> Result<Response, ApiError> {
             }
             let wait = WaitRef { claim: ask.acquire.claim.clone(), enqueued };
             let open = app.leases.open_wait(&app.raft, wait, applied.revision).await;
-            let wait = open.map_err(|_| error::outcome_unknown("another node leads now; the claim keeps its place", true))?;
+            let wait = open.map_err(|_| {
+                error::outcome_unknown("another node leads now; the claim keeps its place", true)
+            })?;
             wait_for_grant(app, ask, &queued, &waiter, &wait).await
         }
         other => Err(unexpected(&other)),
@@ -256,7 +277,10 @@ fn ended(reason: EndReason, token: Option<FencingToken>) -> ApiError {
 }
 
 fn wait_timeout() -> ApiError {
-    ApiError::new(ErrorCode::WaitTimeout, "the lock was not granted within wait_ms; the claim has ended, its id is used up")
+    ApiError::new(
+        ErrorCode::WaitTimeout,
+        "the lock was not granted within wait_ms; the claim has ended, its id is used up",
+    )
 }
 
 /// Ends the wait by an entry, unless the claim stays in its queue.
@@ -271,15 +295,14 @@ async fn time_is_over(app: &App, ask: &Ask, queued: &Queued) -> Result<Response,
         };
     }
     let wait = WaitRef { claim: ask.acquire.claim.clone(), enqueued: queued.enqueued };
-    let applied = app
-        .raft
-        .propose(Command::CancelWait(wait), None)
-        .await
-        .map_err(|failure| match error::from_propose(failure, true) {
-            // The claim itself is queued, so a certain failure of its cancelling leaves the request open.
-            failure if failure.code() == ErrorCode::OutcomeUnknown => failure,
-            failure => error::outcome_unknown(failure.0.detail.clone(), true),
-        })?;
+    let applied =
+        app.raft.propose(Command::CancelWait(wait), None).await.map_err(
+            |failure| match error::from_propose(failure, true) {
+                // The claim itself is queued, so a certain failure of its cancelling leaves the request open.
+                failure if failure.code() == ErrorCode::OutcomeUnknown => failure,
+                failure => error::outcome_unknown(failure.0.detail.clone(), true),
+            },
+        )?;
     match applied.outcome {
         Ok(Success::WaitTimedOut) => Err(wait_timeout()),
         Ok(Success::Held { token, session, .. }) => {
@@ -337,7 +360,11 @@ fn still_queued(ask: &Ask, queued: &Queued, revision: Revision) -> Response {
 }
 
 /// `GET …/claims/{claim}`: the truth after a lost answer.
-pub(crate) async fn get(State(app): State<Arc<App>>, path: ClaimPath, request: Request) -> Result<Response, ApiError> {
+pub(crate) async fn get(
+    State(app): State<Arc<App>>,
+    path: ClaimPath,
+    request: Request,
+) -> Result<Response, ApiError> {
     let (context, _) = Context::split(request);
     let claim = claim_ref(path)?;
     app.authorize(&context, Verb::Read, &[Resource::Claim(claim.clone())])?;

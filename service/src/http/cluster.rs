@@ -7,8 +7,9 @@ use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use holdfast_api::cluster::{
-    AccessPolicy, AddMemberRequest, BootstrapRequest, BootstrapView, ClusterView, Health, JoinRole, MemberRole, MemberView,
-    MembershipView, NodeId as ApiNodeId, NodeView, PromoteRequest, TransferRequest, TransferView,
+    AccessPolicy, AddMemberRequest, BootstrapRequest, BootstrapView, ClusterView, Health, JoinRole,
+    MemberRole, MemberView, MembershipView, NodeId as ApiNodeId, NodeView, PromoteRequest, TransferRequest,
+    TransferView,
 };
 use holdfast_api::{ErrorCode, Problem};
 use holdfast_core::membership::{CAUGHT_UP_LAG_MAX, LIVE_ACK_MS_MAX, StepRefusal};
@@ -119,7 +120,10 @@ pub(crate) async fn bootstrap(State(app): State<Arc<App>>, request: Request) -> 
     app.authorize(&context, Verb::Administer, &[Resource::Cluster])?;
     let (BootstrapRequest { node_id: named, cluster_id }, _) = request::json(&context, body).await?;
     if node_id(named, "/node_id")? != app.node_id {
-        return Err(invalid_field("/node_id", format!("this node is {}; read it from GET /v1/cluster first", app.node_id)));
+        return Err(invalid_field(
+            "/node_id",
+            format!("this node is {}; read it from GET /v1/cluster first", app.node_id),
+        ));
     }
     let cluster_id = match (cluster_id, app.data.cluster_id()) {
         (Some(id), _) => checked_cluster_id(id)?,
@@ -180,7 +184,9 @@ fn own_member(app: &App) -> Member {
 async fn wait_founded(app: &App) -> Result<(), ApiError> {
     match tokio::time::timeout(BOOTSTRAP_PATIENCE, app.raft.wait_revision(1)).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) | Err(_) => Err(error::outcome_unknown("the cluster was begun but does not serve yet", true)),
+        Ok(Err(_)) | Err(_) => {
+            Err(error::outcome_unknown("the cluster was begun but does not serve yet", true))
+        }
     }
 }
 
@@ -192,7 +198,9 @@ pub(crate) async fn add(State(app): State<Arc<App>>, request: Request) -> Result
     let AddMemberRequest { id, name, api, peer, gossip, role, expected_membership_log_id } = request;
     match role {
         JoinRole::Voter => {}
-        JoinRole::Observer => return Err(invalid_field("/role", "this version has no observers, only voters")),
+        JoinRole::Observer => {
+            return Err(invalid_field("/role", "this version has no observers, only voters"));
+        }
     }
     let id = node_id(id, "/id")?;
     for (pointer, address) in [("/api", &api), ("/peer", &peer), ("/gossip", &gossip)] {
@@ -210,7 +218,11 @@ fn check_address(pointer: &str, address: &str) -> Result<(), ApiError> {
         !host.is_empty() && host.len() <= 253 && port.parse::<u16>().is_ok_and(|port| port != 0)
     });
     let graphic = address.bytes().all(|b| b.is_ascii_graphic());
-    if valid && graphic { Ok(()) } else { Err(invalid_field(pointer, format!("{address:?} is not a host:port"))) }
+    if valid && graphic {
+        Ok(())
+    } else {
+        Err(invalid_field(pointer, format!("{address:?} is not a host:port")))
+    }
 }
 
 /// `POST /v1/cluster/members/{id}/promote`: let a caught-up learner vote.
@@ -243,7 +255,8 @@ pub(crate) async fn remove(
     app.authorize(&context, Verb::Administer, &[Resource::Cluster])?;
     let id = path_id(&id)?;
     let RemoveQuery { expected_membership_log_id } = read::query(&context)?;
-    change(&app, &context, Bytes::new(), || async { app.raft.remove(id, &expected_membership_log_id).await }).await
+    change(&app, &context, Bytes::new(), || async { app.raft.remove(id, &expected_membership_log_id).await })
+        .await
 }
 
 fn path_id(id: &str) -> Result<NodeId, ApiError> {

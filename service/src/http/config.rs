@@ -10,7 +10,8 @@ use holdfast_api::ErrorCode;
 use holdfast_api::config::{ConfigItem, ConfigList, ETag};
 use holdfast_api::query::ReadQuery;
 use holdfast_core::domain::{
-    self, Command, ConfigQuery, DeleteConfig, Fault, Guard, LockRef, PutConfig, Rejection, Success, Tables, View,
+    self, Command, ConfigQuery, DeleteConfig, Fault, Guard, LockRef, PutConfig, Rejection, Success, Tables,
+    View,
 };
 use holdfast_core::{ConfigKey, NamespaceName, Revision, limits};
 use http::{HeaderValue, StatusCode};
@@ -35,7 +36,9 @@ fn place(Path((namespace, key)): Path<(String, String)>) -> Result<(NamespaceNam
 fn content_type(context: &Context) -> Result<String, ApiError> {
     match context.header("content-type")? {
         None => Ok(OCTETS.to_owned()),
-        Some(text) if text.trim().is_empty() || text.trim().eq_ignore_ascii_case(FORM) => Ok(OCTETS.to_owned()),
+        Some(text) if text.trim().is_empty() || text.trim().eq_ignore_ascii_case(FORM) => {
+            Ok(OCTETS.to_owned())
+        }
         Some(text) if limits::CONTENT_TYPE_BYTES_MAX < text.len() => {
             Err(invalid_header("Content-Type", "it is longer than any media type"))
         }
@@ -84,14 +87,20 @@ pub(crate) async fn put(
                 response.headers_mut().insert(http::header::ETAG, etag(mod_revision));
                 Ok(response)
             }
-            _ => Err(error::outcome_unknown("the node answered with the outcome of another command", replays)),
+            _ => {
+                Err(error::outcome_unknown("the node answered with the outcome of another command", replays))
+            }
         }
     })
     .await
 }
 
 /// A seeded bug: the guard is looked at before the entry is proposed, and not when it is applied.
-async fn check_guard_early(app: &App, namespace: &NamespaceName, guard: &mut Option<Guard>) -> Result<(), ApiError> {
+async fn check_guard_early(
+    app: &App,
+    namespace: &NamespaceName,
+    guard: &mut Option<Guard>,
+) -> Result<(), ApiError> {
     if !seeded_bugs::active(SeededBug::GuardBeforePropose) {
         return Ok(());
     }
@@ -99,7 +108,9 @@ async fn check_guard_early(app: &App, namespace: &NamespaceName, guard: &mut Opt
     let lock = LockRef { namespace: namespace.clone(), lock };
     let held = app.raft.look(|view| view.lock(&lock, 0)).map_err(error::from_read)?;
     if held.holders.iter().all(|holder| holder.token != token) {
-        return Err(error::from_rejection(Rejection::StaleToken { held: held.holders.first().map(|h| h.token) }));
+        return Err(error::from_rejection(Rejection::StaleToken {
+            held: held.holders.first().map(|h| h.token),
+        }));
     }
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     Ok(())
@@ -198,7 +209,8 @@ fn value(context: &Context, item: domain::ConfigItem, revision: Revision) -> Res
     let mut response = if unchanged {
         respond::empty(StatusCode::NOT_MODIFIED, revision)
     } else {
-        let media_type = HeaderValue::from_str(&item.content_type).unwrap_or(HeaderValue::from_static(OCTETS));
+        let media_type =
+            HeaderValue::from_str(&item.content_type).unwrap_or(HeaderValue::from_static(OCTETS));
         let mut response = respond::with_revision(Response::new(Body::from(item.value)), revision);
         response.headers_mut().insert(http::header::CONTENT_TYPE, media_type);
         response

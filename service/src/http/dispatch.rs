@@ -164,14 +164,19 @@ fn build(app: &App, call: &Call<'_>, api: &str) -> Result<reqwest::Request, ApiE
         .forward
         .request(call.method.clone(), format!("http://{api}{}", call.target))
         .timeout(call.wait + ATTEMPT_PATIENCE)
-        .header(header::FORWARDED, HeaderValue::from_str(&app.node_id.to_string()).expect("hex digits are ASCII"))
+        .header(
+            header::FORWARDED,
+            HeaderValue::from_str(&app.node_id.to_string()).expect("hex digits are ASCII"),
+        )
         .body((call.body)(now));
     for name in PASSED_ON {
         if let Some(value) = call.context.headers.get(name) {
             request = request.header(name, value.clone());
         }
     }
-    request.build().map_err(|failure| error::no_leader(format!("the leader's address {api} is not usable: {failure}")))
+    request
+        .build()
+        .map_err(|failure| error::no_leader(format!("the leader's address {api} is not usable: {failure}")))
 }
 
 /// Headers that belong to the connection to the leader, not to the answer.

@@ -94,7 +94,9 @@ pub(crate) fn outcome_unknown(detail: impl Into<String>, replayable: bool) -> Ap
 pub(crate) fn from_propose(error: ProposeError, replayable: bool) -> ApiError {
     match error {
         ProposeError::NotLeading => no_leader("this node does not lead; nothing was changed"),
-        ProposeError::Overloaded => overloaded("too many requests are in flight on the leader; nothing was changed"),
+        ProposeError::Overloaded => {
+            overloaded("too many requests are in flight on the leader; nothing was changed")
+        }
         ProposeError::TooLarge { bytes, bytes_max } => ApiError::new(
             ErrorCode::TooLarge,
             format!("the request makes an entry of {bytes} bytes, at most {bytes_max} are allowed"),
@@ -120,7 +122,9 @@ pub(crate) fn from_read(error: ReadError) -> ApiError {
             format!("revision {wanted} was not reached in time, this node is at {revision}"),
         )
         .map(|p| p.with_revision(revision).with_retry_after_ms(RETRY_AFTER_MS)),
-        ReadError::Failed { reason } => outcome_unknown(format!("the node cannot read its state: {reason}"), true),
+        ReadError::Failed { reason } => {
+            outcome_unknown(format!("the node cannot read its state: {reason}"), true)
+        }
     }
 }
 
@@ -181,11 +185,10 @@ pub(crate) fn from_rejection(rejection: Rejection) -> ApiError {
         Rejection::ClaimConflict => {
             ApiError::new(Code::ClaimConflict, "a live claim with this id was made with another body")
         }
-        Rejection::ClaimEnded { reason, token } => ApiError::new(
-            Code::ClaimEnded,
-            "the claim is over and its id is used up; claim with another id",
-        )
-        .map(|p| p.with_end(end_reason(reason), token.map(|t| t.as_u64()))),
+        Rejection::ClaimEnded { reason, token } => {
+            ApiError::new(Code::ClaimEnded, "the claim is over and its id is used up; claim with another id")
+                .map(|p| p.with_end(end_reason(reason), token.map(|t| t.as_u64())))
+        }
         Rejection::ClaimNotFound => ApiError::new(Code::ClaimNotFound, "the claim was never seen"),
         Rejection::QueueFull { max } => {
             ApiError::new(Code::QueueFull, format!("the lock has {max} claims, as many as it may"))
@@ -201,7 +204,10 @@ pub(crate) fn from_rejection(rejection: Rejection) -> ApiError {
             ApiError::new(Code::TokenMismatch, detail)
         }
         Rejection::StaleToken { held } => {
-            let problem = ApiError::new(Code::StaleToken, "no claim of the guard's lock is held with the guard's token");
+            let problem = ApiError::new(
+                Code::StaleToken,
+                "no claim of the guard's lock is held with the guard's token",
+            );
             match held {
                 Some(token) => problem.map(|mut p| {
                     p.fencing_token = Some(token.as_u64());

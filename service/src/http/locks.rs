@@ -83,7 +83,8 @@ pub(crate) async fn list(
         }
         let found = store.locks(&namespace, &page.prefix, after.as_ref(), page.limit)?;
         let lock = |name: LockName| LockRef { namespace: namespace.clone(), lock: name };
-        let items = found.items.into_iter().map(|found| view(store, &lock(found.lock), QUEUE_SHOWN_IN_LIST_MAX));
+        let items =
+            found.items.into_iter().map(|found| view(store, &lock(found.lock), QUEUE_SHOWN_IN_LIST_MAX));
         let items = items.collect::<Result<Vec<_>, Fault>>()?;
         let next = found.next.map(|last| Cursor { revision, after: last.as_str().to_owned() }.to_text());
         let answer = LockList { items, revision: revision.as_u64(), next_cursor: next };
@@ -109,8 +110,11 @@ pub(crate) async fn force_release(
     let same_body = |_| -> Bytes { sent.clone() };
     dispatch(&app, Call::same(&context, &same_body, replays), || async {
         let command = Command::ForceRelease { lock: lock.clone(), token, reason: reason.clone() };
-        let applied =
-            app.raft.propose(command, replay).await.map_err(|failure| error::from_propose(failure, replays))?;
+        let applied = app
+            .raft
+            .propose(command, replay)
+            .await
+            .map_err(|failure| error::from_propose(failure, replays))?;
         match applied.outcome.map_err(error::from_rejection)? {
             Success::ForceReleased { claim, session } => {
                 tracing::info!(token = fencing_token, reason, "a claim was ended by force");
@@ -122,7 +126,9 @@ pub(crate) async fn force_release(
                 };
                 Ok(respond::json(StatusCode::OK, &answer, applied.revision))
             }
-            _ => Err(error::outcome_unknown("the node answered with the outcome of another command", replays)),
+            _ => {
+                Err(error::outcome_unknown("the node answered with the outcome of another command", replays))
+            }
         }
     })
     .await

@@ -71,7 +71,12 @@ pub(crate) struct App {
 
 impl App {
     /// The one place where rights are checked.
-    pub(crate) fn authorize(&self, context: &Context, verb: Verb, resources: &[Resource]) -> Result<(), ApiError> {
+    pub(crate) fn authorize(
+        &self,
+        context: &Context,
+        verb: Verb,
+        resources: &[Resource],
+    ) -> Result<(), ApiError> {
         self.policy
             .authorize(&context.identity, verb, resources)
             .map_err(|_| ApiError::new(ErrorCode::Forbidden, "the access policy does not allow this"))
@@ -100,7 +105,10 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route(&format!("{lock}/claims"), post(claims::post))
         .route(&format!("{lock}/claims/{{claim}}"), put(claims::put).get(claims::get).delete(claims::delete))
         .route(&format!("{namespace}/config"), get(config::list))
-        .route(&format!("{namespace}/config/{{*key}}"), get(config::get).put(config::put).delete(config::delete))
+        .route(
+            &format!("{namespace}/config/{{*key}}"),
+            get(config::get).put(config::put).delete(config::delete),
+        )
         .route("/v1/cluster", get(cluster::status))
         .route("/v1/cluster/bootstrap", post(cluster::bootstrap))
         .route("/v1/cluster/members", post(cluster::add))
@@ -121,7 +129,9 @@ async fn no_route(request: Request) -> ApiError {
 fn request_id(request: &Request) -> String {
     let given = request.headers().get(header::REQUEST_ID).and_then(|value| value.to_str().ok());
     match given {
-        Some(id) if !id.is_empty() && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_graphic()) => id.to_owned(),
+        Some(id) if !id.is_empty() && id.len() <= 128 && id.bytes().all(|b| b.is_ascii_graphic()) => {
+            id.to_owned()
+        }
         Some(_) | None => format!("{:016x}", rand::random::<u64>()),
     }
 }

@@ -63,8 +63,11 @@ async fn change(
     let no_body = |_| Bytes::new();
     let replays = replay.is_some();
     dispatch(app, Call::same(&context, &no_body, replays), || async {
-        let applied =
-            app.raft.propose(command.clone(), replay).await.map_err(|failure| error::from_propose(failure, replays))?;
+        let applied = app
+            .raft
+            .propose(command.clone(), replay)
+            .await
+            .map_err(|failure| error::from_propose(failure, replays))?;
         Ok(answer(applied.outcome.map_err(error::from_rejection)?, applied.revision))
     })
     .await
@@ -112,7 +115,11 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Resul
         let found = store.namespaces(after.as_ref(), page.limit)?;
         let items = found.items.into_iter().filter(|found| found.name.as_str().starts_with(&page.prefix));
         let next = found.next.map(|last| Cursor { revision, after: last.as_str().to_owned() }.to_text());
-        let answer = NamespaceList { items: items.map(view).collect(), revision: revision.as_u64(), next_cursor: next };
+        let answer = NamespaceList {
+            items: items.map(view).collect(),
+            revision: revision.as_u64(),
+            next_cursor: next,
+        };
         Ok(Ok(respond::json(StatusCode::OK, &answer, revision)))
     })
     .await

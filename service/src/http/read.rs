@@ -1,11 +1,11 @@
 //! Reads: linearizable by default, local when asked for.
 
+use axum::response::Response;
 use bytes::Bytes;
 use holdfast_api::ErrorCode;
 use holdfast_api::query::{Consistency, ListQuery, ReadQuery};
-use holdfast_core::domain::{Fault, View};
 use holdfast_core::Revision;
-use axum::response::Response;
+use holdfast_core::domain::{Fault, View};
 use serde::de::DeserializeOwned;
 
 use crate::http::App;
@@ -47,9 +47,9 @@ impl ReadMode {
 
 /// The query of a request, unknown parameters refused.
 pub(crate) fn query<T: DeserializeOwned>(context: &Context) -> Result<T, ApiError> {
-    axum::extract::Query::<T>::try_from_uri(&context.uri)
-        .map(|query| query.0)
-        .map_err(|rejection| ApiError::new(ErrorCode::InvalidField, format!("query: {}", rejection.body_text())))
+    axum::extract::Query::<T>::try_from_uri(&context.uri).map(|query| query.0).map_err(|rejection| {
+        ApiError::new(ErrorCode::InvalidField, format!("query: {}", rejection.body_text()))
+    })
 }
 
 /// A page of a list.
@@ -98,7 +98,10 @@ impl Page {
             None => rows_max,
             Some(Ok(limit)) if 1 <= limit && limit <= rows_max => limit,
             Some(_) => {
-                return Err(ApiError::new(ErrorCode::OutOfRange, format!("limit must be from 1 to {rows_max}")));
+                return Err(ApiError::new(
+                    ErrorCode::OutOfRange,
+                    format!("limit must be from 1 to {rows_max}"),
+                ));
             }
         };
         let prefix = prefix.unwrap_or_default();
@@ -107,8 +110,9 @@ impl Page {
         }
         let after = cursor
             .map(|text| {
-                Cursor::parse(&text)
-                    .ok_or_else(|| ApiError::new(ErrorCode::InvalidField, "cursor is not one that this API gave out"))
+                Cursor::parse(&text).ok_or_else(|| {
+                    ApiError::new(ErrorCode::InvalidField, "cursor is not one that this API gave out")
+                })
             })
             .transpose()?;
         Ok(Self { prefix, limit, after, values, mode: ReadMode::from_parameters(consistency, min_revision) })
@@ -118,7 +122,12 @@ impl Page {
 /// Makes a read and answers it.
 ///
 /// `answer` looks at the state at one moment; it may be called once per attempt.
-pub(crate) async fn read<F>(app: &App, context: &Context, mode: ReadMode, answer: F) -> Result<Response, ApiError>
+pub(crate) async fn read<F>(
+    app: &App,
+    context: &Context,
+    mode: ReadMode,
+    answer: F,
+) -> Result<Response, ApiError>
 where
     F: Fn(&View<'_, StateReader<'_>>) -> Result<Result<Response, ApiError>, Fault>,
 {

@@ -95,14 +95,18 @@ impl Context {
     pub(crate) fn precondition(&self) -> Result<Precondition, ApiError> {
         match (self.header("if-match")?, self.header("if-none-match")?) {
             (None, None) => Ok(Precondition::None),
-            (Some(_), Some(_)) => Err(invalid_header("If-None-Match", "a write takes If-Match or If-None-Match, not both")),
+            (Some(_), Some(_)) => {
+                Err(invalid_header("If-None-Match", "a write takes If-Match or If-None-Match, not both"))
+            }
             (Some("*"), None) => Ok(Precondition::Exists),
             (Some(tag), None) => match tag.trim().parse::<ETag>() {
                 Ok(ETag(revision)) => Ok(Precondition::ModRevision(Revision::new(revision))),
                 Err(invalid) => Err(invalid_header("If-Match", &invalid.to_string())),
             },
             (None, Some("*")) => Ok(Precondition::Absent),
-            (None, Some(_)) => Err(invalid_header("If-None-Match", "a write takes only `*`: the key must not exist")),
+            (None, Some(_)) => {
+                Err(invalid_header("If-None-Match", "a write takes only `*`: the key must not exist"))
+            }
         }
     }
 
@@ -148,7 +152,8 @@ pub(crate) fn invalid_header(name: &str, why: &str) -> ApiError {
 
 /// The body, refused before more than `bytes_max` is buffered.
 pub(crate) async fn body(context: &Context, body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
-    let too_large = || ApiError::new(ErrorCode::TooLarge, format!("the body has more than {bytes_max} bytes"));
+    let too_large =
+        || ApiError::new(ErrorCode::TooLarge, format!("the body has more than {bytes_max} bytes"));
     if let Some(length) = context.header("content-length")? {
         let length: usize =
             length.parse().map_err(|_| invalid_header("Content-Length", "it is not a number of bytes"))?;
@@ -191,9 +196,9 @@ fn invalid_json(error: &serde_json::Error, pointer: String) -> ApiError {
         serde_json::error::Category::Data => {
             Problem::new(ErrorCode::InvalidField, error.to_string()).with_pointer(pointer).into()
         }
-        serde_json::error::Category::Syntax | serde_json::error::Category::Eof | serde_json::error::Category::Io => {
-            ApiError::new(ErrorCode::InvalidJson, error.to_string())
-        }
+        serde_json::error::Category::Syntax
+        | serde_json::error::Category::Eof
+        | serde_json::error::Category::Io => ApiError::new(ErrorCode::InvalidJson, error.to_string()),
     }
 }
 
@@ -237,9 +242,12 @@ pub(crate) fn in_range(pointer: &str, number: u64, min: u64, max: u64) -> Result
     if min <= number && number <= max {
         return Ok(number);
     }
-    Err(Problem::new(ErrorCode::OutOfRange, format!("{} is {number}, it must be from {min} to {max}", &pointer[1..]))
-        .with_pointer(pointer)
-        .into())
+    Err(Problem::new(
+        ErrorCode::OutOfRange,
+        format!("{} is {number}, it must be from {min} to {max}", &pointer[1..]),
+    )
+    .with_pointer(pointer)
+    .into())
 }
 
 /// A text for people, within its bound.
@@ -247,7 +255,10 @@ pub(crate) fn short_text(pointer: &str, text: String, bytes_max: usize) -> Resul
     if text.len() <= bytes_max && !text.chars().any(char::is_control) {
         return Ok(text);
     }
-    Err(invalid_field(pointer, format!("{} has at most {bytes_max} bytes and no control characters", &pointer[1..])))
+    Err(invalid_field(
+        pointer,
+        format!("{} has at most {bytes_max} bytes and no control characters", &pointer[1..]),
+    ))
 }
 
 /// A namespace in a path.

@@ -7,7 +7,9 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use bytes::Bytes;
-use holdfast_api::sessions::{ClaimRef as ClaimRefView, KeepaliveView, LiveState, SessionList, SessionRequest, SessionView};
+use holdfast_api::sessions::{
+    ClaimRef as ClaimRefView, KeepaliveView, LiveState, SessionList, SessionRequest, SessionView,
+};
 use holdfast_api::{ErrorCode, path};
 use holdfast_core::domain::{self, ClaimView, Command, Rejection, SessionSpec, SessionState, Success};
 use holdfast_core::{FencingToken, RESERVED_ID_PREFIX, Revision, SessionId, limits};
@@ -92,21 +94,41 @@ async fn create(app: &App, context: &Context, id: SessionId, body: Body) -> Resu
     let (request, sent) = request::json::<SessionRequest>(context, body).await?;
     let spec = spec(request)?;
     let same_body = |_| sent.clone();
-    let call = Call { method: Method::PUT, target: path::session(id.as_str()), ..Call::same(context, &same_body, true) };
+    let call = Call {
+        method: Method::PUT,
+        target: path::session(id.as_str()),
+        ..Call::same(context, &same_body, true)
+    };
     dispatch(app, call, || async {
         let command = Command::CreateSession { id: id.clone(), spec: spec.clone() };
-        let applied = app.raft.propose(command, None).await.map_err(|failure| error::from_propose(failure, true))?;
-        let Success::Session { create_revision, spec, created } = applied.outcome.map_err(error::from_rejection)? else {
-            return Err(error::outcome_unknown("the node answered with the outcome of another command", true));
+        let applied =
+            app.raft.propose(command, None).await.map_err(|failure| error::from_propose(failure, true))?;
+        let Success::Session { create_revision, spec, created } =
+            applied.outcome.map_err(error::from_rejection)?
+        else {
+            return Err(error::outcome_unknown(
+                "the node answered with the outcome of another command",
+                true,
+            ));
         };
         let status = if created { StatusCode::CREATED } else { StatusCode::OK };
-        let claims = if created { Vec::new() } else { app.raft.look(|view| view.session_claims(&id)).map_err(error::from_read)? };
+        let claims = if created {
+            Vec::new()
+        } else {
+            app.raft.look(|view| view.session_claims(&id)).map_err(error::from_read)?
+        };
         Ok(respond::json(status, &view(app, &id, spec, create_revision, &claims), applied.revision))
     })
     .await
 }
 
-fn view(app: &App, id: &SessionId, spec: SessionSpec, create_revision: Revision, claims: &[ClaimView]) -> SessionView {
+fn view(
+    app: &App,
+    id: &SessionId,
+    spec: SessionSpec,
+    create_revision: Revision,
+    claims: &[ClaimView],
+) -> SessionView {
     let SessionSpec { ttl_ms, name, labels, lock_delay_ms } = spec;
     SessionView {
         id: id.as_str().to_owned(),
@@ -139,9 +161,9 @@ pub(crate) async fn keepalive(
     let (context, body) = Context::split(request);
     let id = SessionId::new(id)?;
     app.authorize(&context, Verb::Write, &[Resource::Session(Some(id.clone()))])?;
-    request::body(&context, body, 0).await.map_err(|_| {
-        ApiError::new(ErrorCode::TooLarge, "a keepalive has no body")
-    })?;
+    request::body(&context, body, 0)
+        .await
+        .map_err(|_| ApiError::new(ErrorCode::TooLarge, "a keepalive has no body"))?;
     let no_body = |_| Bytes::new();
     dispatch(&app, Call::same(&context, &no_body, true), || async {
         // From its receipt at this leader: what lay in a queue before counts against the session, never for it.
@@ -162,7 +184,9 @@ fn not_kept(failure: KeepaliveError) -> ApiError {
         KeepaliveError::Gone(Some(SessionState::Ended { reason, .. })) => {
             error::from_rejection(Rejection::SessionExpired { reason })
         }
-        KeepaliveError::Gone(Some(SessionState::Live(_)) | None) => error::from_rejection(Rejection::SessionNotFound),
+        KeepaliveError::Gone(Some(SessionState::Live(_)) | None) => {
+            error::from_rejection(Rejection::SessionNotFound)
+        }
         KeepaliveError::Read(failure) => error::from_read(failure),
     }
 }
@@ -179,7 +203,9 @@ pub(crate) async fn get(
     read::read(&app, &context, ReadMode::of(&context)?, |store| {
         Ok(match store.session(&id)? {
             None => Err(error::from_rejection(Rejection::SessionNotFound)),
-            Some(SessionState::Ended { reason, .. }) => Err(error::from_rejection(Rejection::SessionExpired { reason })),
+            Some(SessionState::Ended { reason, .. }) => {
+                Err(error::from_rejection(Rejection::SessionExpired { reason }))
+            }
             Some(SessionState::Live(domain::SessionView { spec, create_revision, .. })) => {
                 let claims = store.session_claims(&id)?;
                 let answer = view(&app, &id, spec, create_revision, &claims);
@@ -220,7 +246,8 @@ pub(crate) async fn delete(
     let no_body = |_| Bytes::new();
     dispatch(&app, Call::same(&context, &no_body, true), || async {
         let command = Command::EndSession { id: id.clone() };
-        let applied = app.raft.propose(command, None).await.map_err(|failure| error::from_propose(failure, true))?;
+        let applied =
+            app.raft.propose(command, None).await.map_err(|failure| error::from_propose(failure, true))?;
         let _: Success = applied.outcome.map_err(error::from_rejection)?;
         Ok(respond::no_content(applied.revision))
     })

@@ -65,7 +65,6 @@ impl Reader {
     }
 }
 
-
 impl Reader {
     fn u8(&mut self) -> Result<u8, Malformed> {
         self.0.try_get_u8().map_err(|_| Malformed)

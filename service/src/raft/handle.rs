@@ -160,7 +160,11 @@ impl Handle {
     ///
     /// # Errors
     /// [`ProposeError`] tells whether the command can still happen.
-    pub(crate) async fn propose(&self, command: Command, replay: Option<ReplayKey>) -> Result<Applied, ProposeError> {
+    pub(crate) async fn propose(
+        &self,
+        command: Command,
+        replay: Option<ReplayKey>,
+    ) -> Result<Applied, ProposeError> {
         let Some(leader) = self.inner.status.borrow().leading else { return Err(ProposeError::NotLeading) };
         let Ok(permit) = Arc::clone(&self.inner.in_flight).try_acquire_owned() else {
             return Err(ProposeError::Overloaded);
@@ -170,7 +174,8 @@ impl Handle {
         if limits::ENTRY_BYTES_MAX < bytes.len() {
             return Err(ProposeError::TooLarge { bytes: bytes.len(), bytes_max: limits::ENTRY_BYTES_MAX });
         }
-        let written = tokio::time::timeout(PROPOSE_TIMEOUT, self.raft.client_write(ProposalBytes(bytes))).await;
+        let written =
+            tokio::time::timeout(PROPOSE_TIMEOUT, self.raft.client_write(ProposalBytes(bytes))).await;
         drop(permit);
         let unknown = |reason: String| ProposeError::Unknown { reason };
         match written {
@@ -180,7 +185,9 @@ impl Handle {
                 Response::Nothing => Err(unknown("the entry was applied without an answer".to_owned())),
             },
             // Only this very error says that nothing was appended; every other one leaves it open.
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(ProposeError::NotLeading),
+            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
+                Err(ProposeError::NotLeading)
+            }
             Ok(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) => {
                 Err(unknown("another leader took over before a majority had the entry".to_owned()))
             }
@@ -199,8 +206,12 @@ impl Handle {
         }
         let option = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(READ_TIMEOUT);
         let linearizer = self.raft.get_read_linearizer(option).await.map_err(|error| match error {
-            RaftError::APIError(openraft::errors::LinearizableReadError::ForwardToLeader(_)) => ReadError::NotLeading,
-            RaftError::APIError(openraft::errors::LinearizableReadError::QuorumNotEnough(_)) => ReadError::NoQuorum,
+            RaftError::APIError(openraft::errors::LinearizableReadError::ForwardToLeader(_)) => {
+                ReadError::NotLeading
+            }
+            RaftError::APIError(openraft::errors::LinearizableReadError::QuorumNotEnough(_)) => {
+                ReadError::NoQuorum
+            }
             RaftError::Fatal(fatal) => ReadError::Failed { reason: fatal.to_string() },
         })?;
         match linearizer.try_await_ready(&self.raft, Some(READ_TIMEOUT)).await {
@@ -237,8 +248,12 @@ impl Handle {
         let state = self.inner.state.current();
         match tokio::task::spawn_blocking(move || state.flush()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the state was not flushed; the next start applies the log again"),
-            Err(error) => tracing::warn!(%error, "the state was not flushed; the next start applies the log again"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the state was not flushed; the next start applies the log again")
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the state was not flushed; the next start applies the log again")
+            }
         }
     }
 
@@ -246,7 +261,10 @@ impl Handle {
     ///
     /// # Errors
     /// [`ReadError::Failed`] when the storage cannot answer.
-    pub(crate) fn look<T>(&self, look: impl FnOnce(&View<'_, StateReader<'_>>) -> Result<T, Fault>) -> Result<T, ReadError> {
+    pub(crate) fn look<T>(
+        &self,
+        look: impl FnOnce(&View<'_, StateReader<'_>>) -> Result<T, Fault>,
+    ) -> Result<T, ReadError> {
         let state = self.inner.state.current();
         Ok(state.read(|rows| look(&View::new(&StateReader::new(rows))))?)
     }

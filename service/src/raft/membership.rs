@@ -65,7 +65,12 @@ impl Handle {
     ///
     /// # Errors
     /// [`MembershipError`]; nothing has changed unless it is `Unknown`.
-    pub(crate) async fn add_learner(&self, id: NodeId, member: Member, expected: &str) -> Result<(), MembershipError> {
+    pub(crate) async fn add_learner(
+        &self,
+        id: NodeId,
+        member: Member,
+        expected: &str,
+    ) -> Result<(), MembershipError> {
         let status = self.leading()?;
         if let Some(known) = status.membership.members.get(&id) {
             return if *known == member { Ok(()) } else { Err(MembershipError::OtherAddress(id)) };
@@ -83,7 +88,8 @@ impl Handle {
         if !status.membership.is_joint() && status.membership.is_voter(id) {
             return Ok(());
         }
-        self.change(Step::Promote(id), ChangeMembers::AddVoterIds(BTreeSet::from([id])), expected, &status).await
+        self.change(Step::Promote(id), ChangeMembers::AddVoterIds(BTreeSet::from([id])), expected, &status)
+            .await
     }
 
     /// Removes a member for ever. A leader that is to go hands over first and leaves the removal to its successor.
@@ -113,22 +119,26 @@ impl Handle {
     pub(crate) async fn transfer(&self, to: Option<NodeId>) -> Result<Status, MembershipError> {
         let status = self.leading()?;
         let members = self.members(&status);
-        let to = match to {
-            Some(to) => {
-                permit(Step::Transfer(to), &members)?;
-                to
-            }
-            None => best_successor(&members)
-                .ok_or(StepRefusal::NotCaughtUp { node: status.node, lag: 0 })
-                .or_else(|refusal| if 1 < status.membership.voters().len() { Err(refusal) } else { Ok(status.node) })?,
-        };
+        let to =
+            match to {
+                Some(to) => {
+                    permit(Step::Transfer(to), &members)?;
+                    to
+                }
+                None => best_successor(&members)
+                    .ok_or(StepRefusal::NotCaughtUp { node: status.node, lag: 0 })
+                    .or_else(|refusal| {
+                        if 1 < status.membership.voters().len() { Err(refusal) } else { Ok(status.node) }
+                    })?,
+            };
         if to == status.node {
             return Ok(Status::clone(&status));
         }
         let unknown = |reason: String| MembershipError::Unknown { reason };
         self.raft.trigger().transfer_leader(to).await.map_err(|fatal| unknown(fatal.to_string()))?;
         let mut watch = self.watch_status();
-        let taken_over = watch.wait_for(|now| status.term < now.term && now.leader.is_some_and(|l| l != status.node));
+        let taken_over =
+            watch.wait_for(|now| status.term < now.term && now.leader.is_some_and(|l| l != status.node));
         match tokio::time::timeout(TRANSFER_TIMEOUT, taken_over).await {
             Ok(Ok(now)) => Ok(Status::clone(&now)),
             Ok(Err(_)) | Err(_) => Err(unknown(format!("node {to} did not take over in time"))),
@@ -151,7 +161,11 @@ impl Handle {
             removed,
             last_index: status.last_log_index.unwrap_or(0),
             matched: status.matched.iter().map(|(node, index)| (*node, index.unwrap_or(0))).collect(),
-            last_ack_ms: status.last_acked.keys().filter_map(|node| Some((*node, status.last_ack_ms(*node)?))).collect(),
+            last_ack_ms: status
+                .last_acked
+                .keys()
+                .filter_map(|node| Some((*node, status.last_ack_ms(*node)?)))
+                .collect(),
         }
     }
 
@@ -202,10 +216,15 @@ impl Handle {
     pub(crate) async fn finish_left_changes(self) {
         let mut watch = self.watch_status();
         let half_done = |status: &Status| {
-            status.role == Role::Leader && status.leading.is_some() && status.membership.is_joint() && status.membership.committed
+            status.role == Role::Leader
+                && status.leading.is_some()
+                && status.membership.is_joint()
+                && status.membership.committed
         };
         loop {
-            let Ok(found) = watch.wait_for(|now| half_done(now)).await.map(|now| now.membership.log_id.clone()) else {
+            let Ok(found) =
+                watch.wait_for(|now| half_done(now)).await.map(|now| now.membership.log_id.clone())
+            else {
                 return;
             };
             // A change that this node carries out itself is done before this.
@@ -215,11 +234,16 @@ impl Handle {
                 continue;
             }
             let Some(id) = found.as_deref().and_then(parse_log_id) else { continue };
-            let preconditions = [Precondition::<TypeConfig>::LastMembershipLogId { last_membership_log_id: Some(id) }];
+            let preconditions =
+                [Precondition::<TypeConfig>::LastMembershipLogId { last_membership_log_id: Some(id) }];
             let finish = ChangeMembers::AddVoterIds(BTreeSet::new());
             match self.raft.change_membership_if(finish, false, preconditions).await {
-                Ok(_) => tracing::info!(membership = found, "finished a membership change that was left half done"),
-                Err(error) => tracing::warn!(%error, "a membership change is half done and cannot be finished yet"),
+                Ok(_) => {
+                    tracing::info!(membership = found, "finished a membership change that was left half done")
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a membership change is half done and cannot be finished yet")
+                }
             }
         }
     }

@@ -30,7 +30,7 @@ pub(crate) use counters::RaftCounters;
 pub(crate) use handle::{Handle, ProposeError, ReadError};
 pub(crate) use membership::MembershipError;
 pub(crate) use peers::RaftPeers;
-pub(crate) use start::{Started, StartError, start};
+pub(crate) use start::{StartError, Started, start};
 pub(crate) use status::{Role, Status};
 pub(crate) use tables::StateReader;
 

@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use holdfast_core::{Member, NodeId};
+use openraft::AnyError;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable};
 use openraft::network::{RPCOption, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
-use openraft::AnyError;
 use tokio_util::sync::CancellationToken;
 
 use crate::peer::{CallChannel, CallError, Lost, NotSent, Peer, PeerPool, TransferError};
 use crate::raft::codec::{self, Encoded, Malformed, Reader};
 use crate::raft::snapshot::SnapshotFiles;
-use crate::storage::record::Kind;
 use crate::raft::types::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest, TransferLeaderResponse, TypeConfig,
-    Vote, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, TypeConfig, Vote, VoteRequest, VoteResponse,
 };
+use crate::storage::record::Kind;
 
 /// Entries, or a heartbeat when there are none.
 pub(crate) const KIND_APPEND: u8 = 1;
@@ -89,7 +89,9 @@ impl Connection {
     /// What a failed call means to the consensus: unreachable backs off, everything else is tried again at once.
     fn failed(&self, error: &CallError, action: RPCTypes, timeout: Duration) -> RPCError<TypeConfig> {
         match error {
-            CallError::NotSent(NotSent::Unreachable(_) | NotSent::Closed) => RPCError::Unreachable(Unreachable::new(error)),
+            CallError::NotSent(NotSent::Unreachable(_) | NotSent::Closed) => {
+                RPCError::Unreachable(Unreachable::new(error))
+            }
             CallError::NotSent(NotSent::TimedOut) | CallError::Lost(Lost::TimedOut) => {
                 RPCError::Timeout(Timeout { action, id: self.node, target: self.target, timeout })
             }
@@ -125,12 +127,20 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         self.call(self.appends, KIND_APPEND, frame, timeout, RPCTypes::AppendEntries).await
     }
 
-    async fn vote(&mut self, request: VoteRequest, option: RPCOption) -> Result<VoteResponse, RPCError<TypeConfig>> {
+    async fn vote(
+        &mut self,
+        request: VoteRequest,
+        option: RPCOption,
+    ) -> Result<VoteResponse, RPCError<TypeConfig>> {
         let payload = codec::encode(&[], &request);
         self.call(CallChannel::Control, KIND_VOTE, payload, option.soft_ttl(), RPCTypes::Vote).await
     }
 
-    async fn pre_vote(&mut self, request: VoteRequest, option: RPCOption) -> Result<VoteResponse, RPCError<TypeConfig>> {
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest,
+        option: RPCOption,
+    ) -> Result<VoteResponse, RPCError<TypeConfig>> {
         let payload = codec::encode(&[], &request);
         self.call(CallChannel::Control, KIND_PRE_VOTE, payload, option.soft_ttl(), RPCTypes::Vote).await
     }
@@ -141,7 +151,8 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         option: RPCOption,
     ) -> Result<TransferLeaderResponse, RPCError<TypeConfig>> {
         let payload = codec::encode(&[], &request);
-        self.call(CallChannel::Control, KIND_TRANSFER, payload, option.soft_ttl(), RPCTypes::TransferLeader).await
+        self.call(CallChannel::Control, KIND_TRANSFER, payload, option.soft_ttl(), RPCTypes::TransferLeader)
+            .await
     }
 
     async fn full_snapshot(
@@ -151,7 +162,10 @@ impl RaftNetworkV2<TypeConfig> for Connection {
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse, StreamingError<TypeConfig>> {
-        let (manifest, files) = snapshot.snapshot.to_send().map_err(|error| StreamingError::Network(NetworkError::new(&error)))?;
+        let (manifest, files) = snapshot
+            .snapshot
+            .to_send()
+            .map_err(|error| StreamingError::Network(NetworkError::new(&error)))?;
         let header = codec::encode(&[], &SnapshotHeader { vote, manifest });
         let stop = CancellationToken::new();
         let sending = self.peer.send_files(header, files, &stop);

@@ -30,7 +30,12 @@ pub(crate) struct RaftPeers {
 
 impl RaftPeers {
     /// The service of one node.
-    pub(crate) fn new(handle: Handle, pool: PeerPool, data: Arc<DataDir>, snapshots: Arc<SnapshotStore>) -> Self {
+    pub(crate) fn new(
+        handle: Handle,
+        pool: PeerPool,
+        data: Arc<DataDir>,
+        snapshots: Arc<SnapshotStore>,
+    ) -> Self {
         Self { handle, pool, data, snapshots, incoming: Mutex::default() }
     }
 
@@ -42,7 +47,11 @@ impl RaftPeers {
         &self.handle.raft
     }
 
-    async fn call(&self, kind: u8, payload: &Bytes) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
+    async fn call(
+        &self,
+        kind: u8,
+        payload: &Bytes,
+    ) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
         Ok(match kind {
             KIND_APPEND => answer(&self.raft().append_entries(codec::decode_append(payload)?).await?),
             KIND_VOTE => answer(&self.raft().vote(codec::decode(&[], payload)?).await?),
@@ -52,7 +61,11 @@ impl RaftPeers {
         })
     }
 
-    async fn install(&self, header: &Bytes, dir: &Path) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
+    async fn install(
+        &self,
+        header: &Bytes,
+        dir: &Path,
+    ) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
         let SnapshotHeader { vote, manifest: _ } = codec::decode(&[], header)?;
         let incoming = self.incoming().remove(dir).ok_or("the transfer was given up")?;
         let meta = meta_of(incoming.meta())?;
@@ -83,7 +96,9 @@ impl PeerService for RaftPeers {
         let adopted = tokio::task::spawn_blocking(move || data.join_cluster(&cluster_id)).await;
         match adopted {
             Ok(Ok(())) => {
-                self.pool.join_cluster(&hello.cluster_id).map_err(|actual| Refusal::WrongCluster { actual })?;
+                self.pool
+                    .join_cluster(&hello.cluster_id)
+                    .map_err(|actual| Refusal::WrongCluster { actual })?;
                 tracing::info!(cluster_id = hello.cluster_id, "adopted by a cluster");
                 Ok(())
             }
@@ -102,7 +117,12 @@ impl PeerService for RaftPeers {
         }
     }
 
-    async fn snapshot_begin(&self, from: NodeId, header: &Bytes, files: &[FileSpec]) -> Result<PathBuf, String> {
+    async fn snapshot_begin(
+        &self,
+        from: NodeId,
+        header: &Bytes,
+        files: &[FileSpec],
+    ) -> Result<PathBuf, String> {
         let header: SnapshotHeader = codec::decode(&[], header).map_err(|error| error.to_string())?;
         let store = Arc::clone(&self.snapshots);
         let incoming = tokio::task::spawn_blocking(move || store.receive(header.manifest)).await;

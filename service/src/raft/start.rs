@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use holdfast_core::{LeaderId, NodeId, Term};
-use openraft::async_runtime::watch::WatchReceiver;
 use openraft::async_runtime::Instant as _;
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Config, RaftMetrics, ServerState, SnapshotPolicy};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::config::RaftConfig;
 use crate::peer::PeerPool;
+use crate::raft::HoldfastRaft;
 use crate::raft::applied::{AppliedMark, Notice};
 use crate::raft::counters::RaftCounters;
 use crate::raft::handle::Handle;
@@ -22,7 +23,6 @@ use crate::raft::network::Network;
 use crate::raft::state_machine::{StateMachine, StateMachineParts};
 use crate::raft::status::{Membership, Role, Status};
 use crate::raft::types::{StoredMembership, TypeConfig};
-use crate::raft::HoldfastRaft;
 use crate::storage::data_dir::{DataDir, OpenError};
 use crate::storage::latch::StorageError;
 use crate::storage::log_db::LogOpenError;
@@ -109,7 +109,8 @@ pub(crate) async fn start(
         let data = Arc::clone(&data);
         move || open(&data)
     });
-    let Opened { log, state, snapshots } = opened.await.map_err(|error| StartError::Consensus(error.to_string()))??;
+    let Opened { log, state, snapshots } =
+        opened.await.map_err(|error| StartError::Consensus(error.to_string()))??;
     counters.attach_log(log.stats());
     let (applied, applied_watch) = watch::channel(AppliedMark::default());
     let (notices, notices_receiver) = mpsc::unbounded_channel();
@@ -129,7 +130,8 @@ pub(crate) async fn start(
     let raft = HoldfastRaft::new(node, Arc::new(config), Network::new(pool, node), log, state_machine)
         .await
         .map_err(|error| consensus(&error))?;
-    let (status, status_watch) = watch::channel(Arc::new(status_of(&raft.metrics().borrow_watched(), *applied_watch.borrow())));
+    let (status, status_watch) =
+        watch::channel(Arc::new(status_of(&raft.metrics().borrow_watched(), *applied_watch.borrow())));
     let watcher = tokio::spawn(watch_status(raft.clone(), applied_watch.clone(), status, counters));
     let handle = Handle::new(raft, state, status_watch, applied_watch);
     Ok(Started { handle, notices: notices_receiver, snapshots, watcher })

@@ -19,7 +19,9 @@ use crate::raft::counters::RaftCounters;
 use crate::raft::log_store::LogStore;
 use crate::raft::snapshot::{SnapshotBuilder, SnapshotFiles, meta_of, stored};
 use crate::raft::tables::{self, LiveReader, RAFT_ROWS};
-use crate::raft::types::{LogId, Payload, Response, SnapshotMeta, StoredMembership, StoredSnapshot, TypeConfig};
+use crate::raft::types::{
+    LogId, Payload, Response, SnapshotMeta, StoredMembership, StoredSnapshot, TypeConfig,
+};
 use crate::storage::data_dir::DataDir;
 use crate::storage::latch::StorageError;
 use crate::storage::snapshot_store::SnapshotStore;
@@ -133,7 +135,8 @@ impl StateMachine {
                 }
                 Payload::Normal(bytes) => {
                     let proposal = Proposal::decode(&bytes.0).map_err(io::Error::other)?;
-                    let mut applied = batch.apply(leader_of(&entry.log_id), &proposal).map_err(io::Error::other)?;
+                    let mut applied =
+                        batch.apply(leader_of(&entry.log_id), &proposal).map_err(io::Error::other)?;
                     events.append(&mut applied.events);
                     Response::Applied(Box::new(applied))
                 }
@@ -142,10 +145,8 @@ impl StateMachine {
             answers.extend(responder.map(|responder| (responder, response)));
         }
         let mut rows = tables::rows(batch.finish());
-        let applied = SnapshotMeta {
-            last_log_id: self.last_applied,
-            last_membership: self.membership.clone(),
-        };
+        let applied =
+            SnapshotMeta { last_log_id: self.last_applied, last_membership: self.membership.clone() };
         rows.insert(APPLIED_KEY.to_vec(), Some(codec::encode(&APPLIED_KEY, &applied).to_vec()));
         state.write(rows)?;
         self.publish();
@@ -159,7 +160,6 @@ impl StateMachine {
         }
         Ok(())
     }
-
 }
 
 fn load_machine(state: &StateHandle) -> io::Result<Machine> {

@@ -88,11 +88,23 @@ impl Tables for StateReader<'_> {
         self.view.get(&row_key(table, key)).map_err(|error| fault(table, &error))
     }
 
-    fn range(&self, table: Table, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Result<Vec<Row>, Fault> {
+    fn range(
+        &self,
+        table: Table,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Row>, Fault> {
         range(self.view, table, from, to, limit, false)
     }
 
-    fn range_back(&self, table: Table, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Result<Vec<Row>, Fault> {
+    fn range_back(
+        &self,
+        table: Table,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Row>, Fault> {
         range(self.view, table, from, to, limit, true)
     }
 }
@@ -102,11 +114,23 @@ impl Tables for LiveReader<'_> {
         self.0.get(&row_key(table, key)).map_err(|error| fault(table, &error))
     }
 
-    fn range(&self, table: Table, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Result<Vec<Row>, Fault> {
+    fn range(
+        &self,
+        table: Table,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Row>, Fault> {
         self.0.read(|view| range(view, table, from, to, limit, false))
     }
 
-    fn range_back(&self, table: Table, from: Bound<&[u8]>, to: Bound<&[u8]>, limit: usize) -> Result<Vec<Row>, Fault> {
+    fn range_back(
+        &self,
+        table: Table,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<Row>, Fault> {
         self.0.read(|view| range(view, table, from, to, limit, true))
     }
 }

@@ -79,7 +79,8 @@ pub(crate) type TransferLeaderResponse = openraft::raft::TransferLeaderResponse<
 /// The answer to a whole snapshot.
 pub(crate) type SnapshotResponse = openraft::raft::SnapshotResponse<TypeConfig>;
 /// A snapshot with its files.
-pub(crate) type StoredSnapshot = openraft::alias::SnapshotOf<TypeConfig, crate::raft::snapshot::SnapshotFiles>;
+pub(crate) type StoredSnapshot =
+    openraft::alias::SnapshotOf<TypeConfig, crate::raft::snapshot::SnapshotFiles>;
 
 /// The log id of these parts.
 pub(crate) fn log_id(term: u64, node: holdfast_core::NodeId, index: u64) -> LogId {

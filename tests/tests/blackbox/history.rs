@@ -58,7 +58,9 @@ async fn clients_of_a_cluster_that_is_killed_and_paused_see_one_order_and_the_lo
     let recording = Recording { header, history, ledger: Ledger::default() };
     let verdict = judge(&recording, &nemesis);
     verdict.map_err(|error| match keep(&recording) {
-        Ok(path) => cluster.explain(error).context(format!("seed {seed}; recording kept as {}", path.display())),
+        Ok(path) => {
+            cluster.explain(error).context(format!("seed {seed}; recording kept as {}", path.display()))
+        }
         Err(unwritten) => error.context(format!("seed {seed}; the recording was not kept: {unwritten:#}")),
     })
 }
@@ -164,7 +166,9 @@ impl Counts {
                 Answer::Item { .. } | Answer::NoItem => counts.reads += 1,
                 Answer::Written { .. } => match &operation.call {
                     Call::Write { guard: Some(_), .. } => counts.fenced_writes += 1,
-                    Call::Write { condition: Condition::Absent | Condition::Revision(_), .. } => counts.swaps += 1,
+                    Call::Write { condition: Condition::Absent | Condition::Revision(_), .. } => {
+                        counts.swaps += 1
+                    }
                     _ => counts.writes += 1,
                 },
                 Answer::Deleted => counts.deletes += 1,

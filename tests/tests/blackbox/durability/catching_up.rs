@@ -71,7 +71,11 @@ async fn away(cluster: &mut Cluster) -> Result<u64> {
         states.push(state(endpoint, last).await.with_context(|| format!("read the state of {endpoint}"))?);
     }
     ensure!(50 < states[leader].items.len(), "only {} items", states[leader].items.len());
-    ensure!(states[leader].locks.len() == 1 && states[leader].sessions.len() == 2, "{:?}", states[leader].locks);
+    ensure!(
+        states[leader].locks.len() == 1 && states[leader].sessions.len() == 2,
+        "{:?}",
+        states[leader].locks
+    );
     for state in &states {
         ensure!(*state == states[leader], "the states differ:\n{state:?}\n{:?}", states[leader]);
     }
@@ -119,7 +123,12 @@ async fn hold_locks(client: &Client, name: &str) -> Result<()> {
         ..SessionRequest::default()
     };
     client.put_session(name, &request).await?;
-    let queued = ClaimRequest { session: Some(name.to_owned()), keep_waiting: true, wait_ms: 1, ..ClaimRequest::default() };
+    let queued = ClaimRequest {
+        session: Some(name.to_owned()),
+        keep_waiting: true,
+        wait_ms: 1,
+        ..ClaimRequest::default()
+    };
     client.put_claim(NAMESPACE, "lock", name, &queued).await?;
     let second = format!("{name}-2");
     client.put_session(&second, &request).await?;

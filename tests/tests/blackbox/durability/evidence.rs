@@ -149,7 +149,8 @@ impl Evidence {
         let client = Client::new([endpoint])?;
         let (consistency, min_revision) = (Some(Consistency::Stale), Some(self.highest_revision()));
         let query = ReadQuery { consistency, min_revision, ..ReadQuery::default() };
-        let items = list_all(&client, ListQuery { consistency, min_revision, ..ListQuery::default() }).await?;
+        let items =
+            list_all(&client, ListQuery { consistency, min_revision, ..ListQuery::default() }).await?;
         let mut reads: Vec<Sought> = Vec::new();
         for write in &self.writes {
             match items.get(&write.key) {
