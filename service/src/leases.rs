@@ -305,6 +305,10 @@ impl Leases {
     }
 
     async fn propose(&self, handle: &Handle, expire: Expire) {
+        if seeded_bugs::active(SeededBug::ExpiryWithoutLeaderCheck) {
+            // A window wide enough for the leadership to go and come back: the entry then carries an earlier one.
+            tokio::time::sleep(Duration::from_secs(3)).await;
+        }
         match handle.propose(Command::Expire(expire.clone()), None).await {
             Ok(applied) => {
                 if let Ok(ended) = &applied.outcome {

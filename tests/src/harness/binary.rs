@@ -6,6 +6,9 @@ use anyhow::{Context, Result, bail};
 
 /// Names the binary to test; otherwise the one beside the test's own build is taken.
 const BINARY_ENV: &str = "HOLDFAST_BIN";
+/// Names the binary that was built with the feature `seeded-bugs`. It has no default: a default build must never
+/// contain the bugs, so nothing is built beside the test.
+const SEEDED_BINARY_ENV: &str = "HOLDFAST_SEEDED_BIN";
 
 /// The `holdfast` binary under test.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +25,18 @@ impl Binary {
         }
         let test = std::env::current_exe().context("find the running test")?;
         Self::beside(&test)
+    }
+
+    /// Takes `HOLDFAST_SEEDED_BIN`, a build in which known bugs can be put back.
+    pub fn locate_seeded() -> Result<Self> {
+        let Some(path) = std::env::var_os(SEEDED_BINARY_ENV) else {
+            bail!(
+                "{SEEDED_BINARY_ENV} is not set: build with `cargo build -p holdfast --features seeded-bugs` into a \
+                 target directory of its own and set it to that binary"
+            );
+        };
+        Self::at(PathBuf::from(path))
+            .with_context(|| format!("take the binary that {SEEDED_BINARY_ENV} names"))
     }
 
     /// The binary of the build that made `test`, a file in `<profile>/deps`.

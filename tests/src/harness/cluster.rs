@@ -98,7 +98,12 @@ impl Cluster {
 
     /// The same with further arguments and environment for every node.
     pub async fn start_with(count: usize, options: &NodeOptions) -> Result<Self> {
-        let mut cluster = Self::launch(count, options).await?;
+        Self::start_binary(&Binary::locate()?, count, options).await
+    }
+
+    /// The same of a given binary.
+    pub async fn start_binary(binary: &Binary, count: usize, options: &NodeOptions) -> Result<Self> {
+        let mut cluster = Self::launch_binary(binary, count, options).await?;
         match cluster.form().await {
             Ok(()) => Ok(cluster),
             Err(error) => Err(cluster.explain(error)),
@@ -107,13 +112,16 @@ impl Cluster {
 
     /// Starts `count` nodes that wait: nobody bootstraps and nobody joins.
     pub async fn launch(count: usize, options: &NodeOptions) -> Result<Self> {
-        let binary = Binary::locate()?;
+        Self::launch_binary(&Binary::locate()?, count, options).await
+    }
+
+    async fn launch_binary(binary: &Binary, count: usize, options: &NodeOptions) -> Result<Self> {
         let scratch = Scratch::durable()?;
         let http = reqwest::Client::builder().no_proxy().timeout(REQUEST_LIMIT).build()?;
         let mut cluster = Self { nodes: Vec::with_capacity(count), http, scratch };
         for index in 0..count {
             let name = format!("n{index}");
-            let node = Node::new(&binary, cluster.scratch.path(), &name, options.clone())?;
+            let node = Node::new(binary, cluster.scratch.path(), &name, options.clone())?;
             cluster.nodes.push(node);
             cluster.first_start(index).await?;
         }
