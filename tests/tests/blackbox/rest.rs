@@ -1,1 +1,15 @@
 //! Every request of the REST API, with good and bad input.
+//!
+//! One cluster of three nodes serves all tests that run at a time. What a request changes it changes under names of
+//! its own, through a follower and through the leader; tests that prove that nothing changes run alone.
+
+mod claims;
+mod config;
+mod fixture;
+mod lists;
+mod locks;
+mod namespaces;
+mod reads;
+mod replays;
+mod sessions;
+pub(crate) mod wire;
