@@ -187,9 +187,14 @@ async fn a_posted_claim_has_a_location_and_its_key_names_it_on_every_node() {
         assert_eq!(again.header("Location"), Some(location.as_str()));
         assert_eq!(again.value()["fencing_token"], token);
         let other = json!({ "ttl_ms": 500_000 });
-        other_door.send(keyed.json(&other)).await.refused(422, "idempotency-key-reused");
+        let reused = other_door.send(keyed.json(&other)).await;
+        reused.refused(422, "idempotency-key-reused");
 
-        door.send(ask("POST", &claims).json(&body)).await.refused(409, "lock-held");
+        let held = door.send(ask("POST", &claims).json(&body)).await;
+        held.refused(409, "lock-held");
+        for refused in [&reused, &held] {
+            assert_eq!(refused.header("Location"), None, "nothing was made");
+        }
         let waiting = json!({ "ttl_ms": 600_000, "keep_waiting": true });
         let queued = door.send(ask("POST", &claims).json(&waiting)).await.expect(202);
         let queued_at = queued.header("Location").expect("a location");

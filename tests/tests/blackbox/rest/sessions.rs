@@ -117,7 +117,12 @@ async fn a_posted_session_has_a_location_and_its_key_names_it_on_every_node() {
     assert_eq!(first.header("Location"), again.header("Location"));
     assert_eq!(first.value()["create_revision"], again.value()["create_revision"]);
     let other = ask("POST", "/v1/sessions").header("Idempotency-Key", "posted-session");
-    leader.send(other.json(&json!({ "ttl_ms": 61_000 }))).await.refused(422, "idempotency-key-reused");
+    let other = other.json(&json!({ "ttl_ms": 61_000 }));
+    for door in [&follower, &leader] {
+        let refused = door.send(other.clone()).await;
+        refused.refused(422, "idempotency-key-reused");
+        assert_eq!(refused.header("Location"), None, "nothing was made");
+    }
     follower.send(ask("DELETE", first.header("Location").expect("a location"))).await.expect(204);
 }
 
