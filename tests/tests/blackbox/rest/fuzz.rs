@@ -72,7 +72,7 @@ const QUERIES: [&str; 10] = [
     "cursor=%00",
     "&&=&",
 ];
-const HEADERS: [(&str, &str); 14] = [
+const HEADERS: [(&str, &str); 13] = [
     ("If-Match", "\"1\""),
     ("If-Match", "\"18446744073709551615\""),
     ("If-None-Match", "*"),
@@ -83,7 +83,6 @@ const HEADERS: [(&str, &str); 14] = [
     ("Idempotency-Key", ""),
     ("Content-Type", "application/json"),
     ("Content-Type", "text/plain"),
-    ("Content-Type", "\u{1}"),
     ("Request-Id", "r"),
     ("Authorization", "Bearer x"),
     ("Accept", "*/*"),
@@ -184,6 +183,21 @@ async fn run(door: &Door, request: &Ask) {
     }
 }
 
+/// Ends all sessions, because what expires later would move the revision under the next test.
+async fn end_sessions(door: &Door) {
+    loop {
+        let list = door.send(ask("GET", "/v1/sessions")).await.expect(200).value();
+        let ids = list["items"].as_array().expect("items");
+        if ids.is_empty() {
+            return;
+        }
+        for id in ids {
+            let session = format!("/v1/sessions/{}", id["id"].as_str().expect("an id"));
+            door.send(ask("DELETE", session)).await.expect(204);
+        }
+    }
+}
+
 #[tokio::test]
 async fn random_requests_get_answers_that_the_api_has() {
     let fixture = Fixture::alone().await;
@@ -195,5 +209,6 @@ async fn random_requests_get_answers_that_the_api_has() {
     }
     let made: usize = senders.join_all().await.into_iter().sum();
     assert!(REQUESTS_MIN <= made, "only {made} requests were made");
+    end_sessions(&doors[0]).await;
     fixture.assert_healthy().await;
 }

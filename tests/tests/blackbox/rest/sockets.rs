@@ -178,7 +178,7 @@ async fn garbage_on_any_port_hurts_nobody() {
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
         b"GET /v1/cluster HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n".to_vec(),
         b"GET /v1/cluster HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n".to_vec(),
-        b"PUT /v1/sessions/a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_vec(),
+        b"GET /v1/sessions HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_vec(),
         b"GET /v1/cluster HTTP/1.1\r\nbad header\r\n\r\n".to_vec(),
         b"\x7f\xff\xff\xff".repeat(64),
         (0..=255).collect(),
