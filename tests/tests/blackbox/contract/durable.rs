@@ -79,7 +79,7 @@ async fn one_holder_at_a_time(cluster: &mut Cluster) -> Verdict {
     let stop = CancellationToken::new();
     let kill = async {
         let recorder = workload.recorder();
-        let begun = poll("the contest to begin", SETTLE_LIMIT, async || match recorder.count() {
+        let begun = poll("the contest to begin", SETTLE_LIMIT, async || match recorder.telling() {
             count if 60 < count => Seen::Ready(()),
             count => Seen::NotYet(format!("{count} operations")),
         });
