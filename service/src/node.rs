@@ -41,9 +41,9 @@ const STORAGE_LOOK_PERIOD: Duration = Duration::from_millis(500);
 pub(crate) struct Node {
     app: Arc<App>,
     control: DrainControl,
-    /// The HTTP servers, which end by themselves once told to.
+    /// The HTTP servers: they end when they are told to.
     servers: JoinSet<()>,
-    /// What runs as long as the node does.
+    /// What runs for the life of the node.
     loops: JoinSet<()>,
     stop_http: CancellationToken,
     stop_peers: CancellationToken,
@@ -173,11 +173,8 @@ impl Node {
         if tokio::time::timeout(CONSENSUS_STOP_PATIENCE, self.app.raft.shutdown()).await.is_err() {
             tracing::warn!("the consensus did not stop in time");
         }
-        // Connections have had their time in the server's own stop.
-        let ended = async { while self.servers.join_next().await.is_some() {} };
-        if tokio::time::timeout(Duration::from_secs(6), ended).await.is_err() {
-            self.servers.abort_all();
-        }
+        // Each server bounds what it waits for.
+        while self.servers.join_next().await.is_some() {}
         self.loops.shutdown().await;
         if (&mut self.peer_server).await.is_err() {
             tracing::debug!("the peers' server was gone already");

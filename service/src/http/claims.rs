@@ -14,7 +14,7 @@ use holdfast_core::domain::{
     Rejection, Success, WaitRef,
 };
 use holdfast_core::{ClaimId, FencingToken, LockName, RESERVED_ID_PREFIX, Revision, SessionId, limits};
-use http::{HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 use tokio::time::Instant;
 
 use crate::auth::{Resource, Verb};
@@ -43,7 +43,7 @@ pub(crate) async fn put(
     path: ClaimPath,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (context, body) = Context::split(request);
+    let (context, body) = Context::without_query(request)?;
     let claim = claim_ref(path)?;
     if claim.claim.is_reserved() {
         return Err(reserved("claim"));
@@ -52,26 +52,20 @@ pub(crate) async fn put(
 }
 
 /// `POST …/claims`: the same with an id that this node chooses before it sends the request on.
-#[expect(clippy::wildcard_enum_match_arm, reason = "one code of many is told differently")]
 pub(crate) async fn post(
     State(app): State<Arc<App>>,
     Path((namespace, lock)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (context, body) = Context::split(request);
+    let (context, body) = Context::without_query(request)?;
     let claim = ClaimId::new(context.chosen_id()?)?;
     let claim = ClaimRef { lock: lock_ref(namespace, lock)?, claim };
     let location = claim_path(&claim);
     let keyed = context.idempotency_key()?.is_some();
-    let mut response =
-        acquire(&app, &context, claim, body).await.map_err(|failure| match failure.code() {
-            // The id comes from the key, so another body under the same id is another request under the same key.
-            ErrorCode::ClaimConflict if keyed => error::from_rejection(Rejection::ReplayKeyReused),
-            _ => failure,
-        })?;
-    let location = HeaderValue::from_str(&location).expect("an encoded path is ASCII");
-    response.headers_mut().insert(http::header::LOCATION, location);
-    Ok(response)
+    let answer = acquire(&app, &context, claim, body).await;
+    // The id comes from the key, so another body under the same id is another request under the same key.
+    let reused = keyed.then_some(ErrorCode::ClaimConflict);
+    respond::created_at(answer, &location, reused).await
 }
 
 fn claim_path(claim: &ClaimRef) -> String {
@@ -407,7 +401,7 @@ pub(crate) async fn delete(
     path: ClaimPath,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (context, _) = Context::split(request);
+    let (context, _) = Context::without_query(request)?;
     let claim = claim_ref(path)?;
     app.authorize(&context, Verb::Write, &[Resource::Claim(claim.clone())])?;
     let no_body = |_| Bytes::new();

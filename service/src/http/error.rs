@@ -227,7 +227,9 @@ pub(crate) fn from_rejection(rejection: Rejection) -> ApiError {
                 ApiError::new(Code::RevisionMismatch, format!("the key is at revision {revision}"))
                     .map(|p| p.with_revision(revision.as_u64()))
             }
-            None => ApiError::new(Code::RevisionMismatch, "the key does not exist"),
+            None => {
+                ApiError::new(Code::RevisionMismatch, "the key does not exist").map(|p| p.with_revision(0))
+            }
         },
         Rejection::ReplayKeyReused => ApiError::new(
             Code::IdempotencyKeyReused,

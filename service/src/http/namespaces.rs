@@ -57,7 +57,7 @@ async fn change(
     command: Command,
     answer: impl Fn(Success, holdfast_core::Revision) -> Response,
 ) -> Result<Response, ApiError> {
-    let (context, body) = Context::split(request);
+    let (context, body) = Context::without_query(request)?;
     request::json::<NoFields>(&context, body).await?;
     app.authorize(&context, Verb::Write, &[Resource::Namespace(Some(name.clone()))])?;
     let replay = context.replay_key(name.as_str(), b"")?;
