@@ -47,6 +47,8 @@ impl Dev {
     async fn start_at(base_port: u16, dir: &Path, args: &[&str]) -> Result<Option<Self>> {
         let (output, errors) = (dir.join("dev.out"), dir.join("dev.err"));
         let child = dev_command(base_port, args)?
+            // A test that fails kills the process, and then nobody else removes its temporary directory.
+            .env("TMPDIR", dir)
             .stdout(File::create(&output)?)
             .stderr(File::create(&errors)?)
             .spawn()
