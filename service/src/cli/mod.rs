@@ -38,6 +38,9 @@ enum Command {
     Cluster(ClusterArgs),
 }
 
+/// How long blocking work may take after everything else has ended.
+const DISK_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Runs the command that the arguments name.
 #[must_use]
 pub fn run() -> ExitCode {
@@ -55,8 +58,8 @@ pub fn run() -> ExitCode {
             Command::Cluster(args) => Box::pin(cluster::run(args)).await.map_err(|fatal| explain(&fatal)),
         }
     });
-    // Blocking work that is left is reading files; it must not hold the process.
-    runtime.shutdown_background();
+    // Work on the databases that is still under way ends before the process does: RocksDB does not survive its own end.
+    runtime.shutdown_timeout(DISK_PATIENCE);
     outcome.err().unwrap_or(ExitCode::SUCCESS)
 }
 

@@ -3,10 +3,12 @@
 //! Order of precedence: flag, environment (`HOLDFAST_…`), file, default. What the cluster shares (limits, retention) is
 //! not here; it is replicated.
 
+mod args;
 mod file;
 mod node;
 mod raft;
 
 pub(crate) use file::FileConfig;
-pub(crate) use node::{ConfigError, LogFormat, NodeConfig, ServeArgs};
+pub(crate) use args::{LogFormat, ServeArgs};
+pub(crate) use node::{ConfigError, NodeConfig};
 pub(crate) use raft::{RaftArgs, RaftConfig, RaftFile};

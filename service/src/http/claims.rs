@@ -326,12 +326,17 @@ fn held(
     session: &SessionId,
     revision: Revision,
 ) -> Response {
+    // The leader's deadlines follow the state a moment later than this answer: a session that was just made has it all.
+    let fresh_ttl_ms = match ask.acquire.owner {
+        ClaimOwner::OwnSession { ttl_ms } if status == StatusCode::CREATED => Some(ttl_ms),
+        ClaimOwner::OwnSession { .. } | ClaimOwner::Session(_) => None,
+    };
     let view = ClaimView::Held(HeldClaim {
         claim: ask.acquire.claim.claim.as_str().to_owned(),
         session: session.as_str().to_owned(),
         fencing_token: token.as_u64(),
         revision: token.revision().as_u64(),
-        remaining_ms: app.leases.remaining_ms(session),
+        remaining_ms: app.leases.remaining_ms(session).or(fresh_ttl_ms),
         label: Some(ask.acquire.label.clone()).filter(|label| !label.is_empty()),
     });
     respond::json(status, &view, revision)
