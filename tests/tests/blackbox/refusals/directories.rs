@@ -41,7 +41,7 @@ impl Used {
             assert!(put.send().await.expect("an answer").status().is_success());
         }
         let status = cluster.node_mut(0).stop().await.unwrap_or_else(|error| panic!("{error:#}"));
-        assert_eq!(status.code(), Some(0), "SIGTERM: {}", cluster.nodes()[0].describe());
+        assert_eq!(status.code(), Some(0), "{status} on SIGTERM: {}", cluster.nodes()[0].describe());
         Self { cluster, cluster_id }
     }
 
