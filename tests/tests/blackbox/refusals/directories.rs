@@ -267,7 +267,8 @@ async fn a_flipped_bit_in_a_snapshot_is_named_and_the_snapshot_is_not_used() {
     assert!(3 < count, "a snapshot has a manifest and a checkpoint, not {count} files");
     for index in 0..count {
         let files = files_with_bytes(&snapshot);
-        let file = &files[index % files.len()];
+        // The last is the manifest; later snapshots may have more files, so it is counted from the end.
+        let file = &files[files.len() - 1 - index % files.len()];
         // A file of its own: a checkpoint shares its files with the live state.
         let mut bytes = std::fs::read(file).expect("the file is read");
         let middle = bytes.len() / 2;
@@ -279,7 +280,11 @@ async fn a_flipped_bit_in_a_snapshot_is_named_and_the_snapshot_is_not_used() {
         let node = &used.cluster.nodes()[0];
         let log = std::fs::read_to_string(node.log()).expect("the log");
         let named = file.to_str().expect("the path is text");
-        let told = log.lines().any(|line| line.contains("damaged") && line.contains(named));
+        let problem = match named.strip_suffix("/manifest") {
+            Some(snapshot) => format!("in {snapshot}: snapshot manifest is damaged"),
+            None => format!("snapshot file {named} is damaged"),
+        };
+        let told = log.lines().any(|line| line.contains(&problem));
         assert!(told, "{named} is not named: {}", node.log_tail());
         assert_eq!(used.right_values().await, VALUES, "the live state is whole");
         snapshot = used.make_snapshot(Some(&snapshot)).await;
