@@ -41,7 +41,7 @@ impl Used {
             assert!(put.send().await.expect("an answer").status().is_success());
         }
         let status = cluster.node_mut(0).stop().await.unwrap_or_else(|error| panic!("{error:#}"));
-        assert_eq!(status.code(), Some(0), "SIGTERM: {}", cluster.nodes()[0].describe());
+        assert_eq!(status.code(), Some(0), "{status} on SIGTERM: {}", cluster.nodes()[0].describe());
         Self { cluster, cluster_id }
     }
 
@@ -229,34 +229,65 @@ fn with_snapshots() -> NodeOptions {
     }
 }
 
+/// The newest snapshot that is complete.
+fn newest_snapshot(snapshots: &Path) -> Option<PathBuf> {
+    let all =
+        std::fs::read_dir(snapshots).expect("the snapshots").map(|entry| entry.expect("an entry").path());
+    all.filter(|path| path.extension().is_none()).max()
+}
+
+impl Used {
+    /// Runs the node until it has made a snapshot after `before`, and kills it.
+    async fn make_snapshot(&mut self, before: Option<&Path>) -> PathBuf {
+        if !self.cluster.node_mut(0).is_running().expect("the process is looked after") {
+            self.cluster.node_mut(0).start().unwrap_or_else(|error| panic!("{error:#}"));
+        }
+        self.cluster.wait_node_serving(0).await.unwrap_or_else(|error| panic!("{error:#}"));
+        let url = self.cluster.nodes()[0].api_url();
+        let snapshots = self.dir().join("snapshots");
+        let made = poll("a snapshot", Duration::from_secs(20), async || {
+            let put = self.cluster.http().put(format!("{url}/v1/namespaces/default/config/more")).body("x");
+            assert!(put.send().await.expect("an answer").status().is_success());
+            match newest_snapshot(&snapshots) {
+                Some(path) if before.is_none_or(|before| before < path.as_path()) => Seen::Ready(path),
+                found => Seen::NotYet(format!("{found:?}")),
+            }
+        });
+        let made = made.await.unwrap_or_else(|error| panic!("{error:#}"));
+        self.cluster.node_mut(0).kill().unwrap_or_else(|error| panic!("{error:#}"));
+        newest_snapshot(&snapshots).unwrap_or(made)
+    }
+}
+
 #[tokio::test]
 async fn a_flipped_bit_in_a_snapshot_is_named_and_the_snapshot_is_not_used() {
     let mut used = Used::with(with_snapshots()).await;
-    let snapshots = used.dir().join("snapshots");
-    let newest =
-        std::fs::read_dir(&snapshots).expect("the snapshots").map(|entry| entry.expect("an entry").path());
-    let files = files_with_bytes(&newest.max().expect("40 writes made a snapshot"));
-    assert!(!files.is_empty(), "the snapshot is empty");
-    for file in files {
+    let mut snapshot = used.make_snapshot(None).await;
+    let count = files_with_bytes(&snapshot).len();
+    assert!(3 < count, "a snapshot has a manifest and a checkpoint, not {count} files");
+    for index in 0..count {
+        let files = files_with_bytes(&snapshot);
+        // The last is the manifest; later snapshots may have more files, so it is counted from the end.
+        let file = &files[files.len() - 1 - index % files.len()];
         // A file of its own: a checkpoint shares its files with the live state.
-        let good = std::fs::read(&file).expect("the file is read");
-        std::fs::remove_file(&file).expect("the link is removed");
-        std::fs::write(&file, &good).expect("the file is written");
-        flip(&file, good.len() / 2);
+        let mut bytes = std::fs::read(file).expect("the file is read");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x10;
+        std::fs::remove_file(file).expect("the link is removed");
+        std::fs::write(file, &bytes).expect("the file is written");
         used.cluster.node_mut(0).start().unwrap_or_else(|error| panic!("{error:#}"));
         used.cluster.wait_node_serving(0).await.unwrap_or_else(|error| panic!("{error:#}"));
         let node = &used.cluster.nodes()[0];
         let log = std::fs::read_to_string(node.log()).expect("the log");
         let named = file.to_str().expect("the path is text");
-        let snapshot = file.strip_prefix(&snapshots).expect("it is below").iter().next().expect("a snapshot");
-        let told = log.lines().any(|line| line.contains("damaged") && line.contains(named));
-        assert!(told, "{snapshot:?}: {named} is not named: {}", node.log_tail());
+        let problem = match named.strip_suffix("/manifest") {
+            Some(snapshot) => format!("in {snapshot}: snapshot manifest is damaged"),
+            None => format!("snapshot file {named} is damaged"),
+        };
+        let told = log.lines().any(|line| line.contains(&problem));
+        assert!(told, "{named} is not named: {}", node.log_tail());
         assert_eq!(used.right_values().await, VALUES, "the live state is whole");
-        let status = used.cluster.node_mut(0).stop().await.unwrap_or_else(|error| panic!("{error:#}"));
-        assert_eq!(status.code(), Some(0));
-        if file.parent().is_some_and(Path::exists) {
-            std::fs::write(&file, &good).expect("the file is written");
-        }
+        snapshot = used.make_snapshot(Some(&snapshot)).await;
     }
 }
 
@@ -268,20 +299,29 @@ async fn a_flipped_bit_in_the_state_is_never_read_as_a_value() {
         .filter(|file| file.extension().is_some_and(|extension| extension == "sst"))
         .collect();
     assert!(!tables.is_empty(), "snapshots write tables");
+    let mut unanswered = 0;
     for table in tables {
         let good = std::fs::read(&table).expect("the table is read");
         flip(&table, good.len() / 3);
         used.cluster.node_mut(0).start().unwrap_or_else(|error| panic!("{error:#}"));
-        let node_answers = used.cluster.wait_node_serving(0).await.is_ok();
-        if node_answers {
-            // Each value is right or not answered; a wrong one fails in here.
-            used.right_values().await;
-        }
+        let ended_or_serves = poll("the node to serve or to end", Duration::from_secs(20), async || {
+            if !used.cluster.node_mut(0).is_running().expect("the process is looked after") {
+                return Seen::Ready(false);
+            }
+            match used.cluster.status(0).await {
+                Ok(status) if status.phase == "serving" => Seen::Ready(true),
+                other => Seen::NotYet(format!("{other:?}")),
+            }
+        });
+        // Each value is right or not answered; a wrong one fails in here.
+        let serves = ended_or_serves.await.unwrap_or_else(|error| panic!("{error:#}"));
+        unanswered += if serves { VALUES - used.right_values().await } else { VALUES };
         if used.cluster.node_mut(0).is_running().expect("the process is looked after") {
             used.cluster.node_mut(0).kill().unwrap_or_else(|error| panic!("{error:#}"));
         }
         std::fs::write(&table, &good).expect("the table is written");
     }
+    assert!(0 < unanswered, "no flipped bit was in what was read");
 }
 
 #[tokio::test]

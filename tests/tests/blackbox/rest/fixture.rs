@@ -86,7 +86,9 @@ impl Fixture {
     /// What all nodes have logged.
     pub(crate) fn logs(&self) -> Vec<String> {
         let nodes = self.shared.cluster.nodes().iter();
-        nodes.map(|node| String::from_utf8_lossy(&std::fs::read(node.log()).unwrap()).into_owned()).collect()
+        nodes
+            .map(|node| String::from_utf8_lossy(&std::fs::read(node.log()).expect("the log")).into_owned())
+            .collect()
     }
 
     /// Fails if a node has panicked, or ends, or is not ready.
@@ -96,7 +98,8 @@ impl Fixture {
             assert_eq!(panic, None, "a node panicked");
         }
         for door in &self.shared.doors {
-            let ready = exchange(door.addresses.ops, &ask("GET", "/readyz").bytes()).await.unwrap();
+            let ready =
+                exchange(door.addresses.ops, &ask("GET", "/readyz").bytes()).await.expect("an answer");
             assert_eq!((ready.status, ready.text().as_str()), (200, "ok\n"));
             door.send(ask("GET", "/v1/namespaces/default")).await.expect(200);
         }
@@ -112,7 +115,8 @@ async fn shared() -> Arc<Shared> {
     let cluster = Cluster::start_with(3, &options).await.unwrap_or_else(|error| panic!("{error:#}"));
     let mut seen = Vec::new();
     for node in cluster.nodes() {
-        let answer = exchange(node.addresses().api, &ask("GET", "/v1/cluster").bytes()).await.unwrap();
+        let answer =
+            exchange(node.addresses().api, &ask("GET", "/v1/cluster").bytes()).await.expect("an answer");
         seen.push((node.addresses(), answer.value()));
     }
     let text = |view: &Value, member: &str| view[member].as_str().expect("a text").to_owned();
