@@ -8,7 +8,7 @@ mod file;
 mod node;
 mod raft;
 
-pub(crate) use file::FileConfig;
 pub(crate) use args::{LogFormat, ServeArgs};
+pub(crate) use file::FileConfig;
 pub(crate) use node::{ConfigError, NodeConfig};
 pub(crate) use raft::{RaftArgs, RaftConfig, RaftFile};

@@ -196,8 +196,8 @@ fn is_plain_refusal(response: &Response) -> bool {
 /// The router's own refusal, as a problem document that keeps its `Allow`.
 fn method_not_allowed(method: &axum::http::Method, refusal: Response) -> Response {
     let allow = refusal.headers().get(axum::http::header::ALLOW).cloned();
-    let allowed = allow.as_ref().and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
-    let detail = format!("{method} is not allowed here; allowed: {allowed}");
+    // The router writes `Allow` on the way out, after this.
+    let detail = format!("{method} is not allowed here; the header Allow names the methods that are");
     let mut response = ApiError::new(ErrorCode::MethodNotAllowed, detail).into_response();
     if let Some(allow) = allow {
         response.headers_mut().insert(axum::http::header::ALLOW, allow);

@@ -194,7 +194,17 @@ impl Handle {
         let unknown = |reason: String| MembershipError::Unknown { reason };
         match tokio::time::timeout(CHANGE_TIMEOUT, changing).await {
             Err(_) => Err(unknown("no answer from a majority in time".to_owned())),
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(changed)) => {
+                // The next step may follow at once: it must not find this one unfinished.
+                let done = log_id_text(&changed.log_id);
+                let mut watch = self.watch_status();
+                let seen = watch.wait_for(|now| {
+                    now.membership.committed && now.membership.log_id.as_ref() == Some(&done)
+                });
+                // Committed it is either way; only the sight of it may lag.
+                let _ = tokio::time::timeout(JOINT_PATIENCE, seen).await;
+                Ok(())
+            }
             Ok(Err(RaftError::APIError(error))) => Err(match error {
                 ClientWriteError::ForwardToLeader(_) => MembershipError::NotLeading,
                 ClientWriteError::PreconditionFailed(_) => MembershipError::Changed {
