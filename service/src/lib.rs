@@ -19,6 +19,7 @@
 mod storage;
 
 mod peer;
+mod socket;
 
 mod raft;
 

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::http::App;
-use crate::peer::{Channel, PeerMetrics};
+use crate::peer::{Channel, PeerMetrics, RefusalReason};
 use crate::raft::{RaftCounters, Role};
 
 /// A counter that is kept elsewhere and copied when somebody asks.
@@ -62,12 +64,42 @@ struct RaftGauges {
     proposals_pending: Gauge,
     log_fsyncs: CopiedCounter,
     log_appends: CopiedCounter,
-    log_fsync_seconds: Gauge<f64, AtomicU64>,
     snapshots_built: CopiedCounter,
     snapshots_installed: CopiedCounter,
     leader_changes: CopiedCounter,
-    peer_bytes_out: CopiedCounter,
-    peer_bytes_in: CopiedCounter,
+    peers: PeerGauges,
+}
+
+#[derive(Default)]
+struct PeerGauges {
+    bytes: Family<TrafficLabels, CopiedCounter>,
+    frames: Family<TrafficLabels, CopiedCounter>,
+    connects: Family<ChannelLabels, CopiedCounter>,
+    dial_failures: Family<ChannelLabels, CopiedCounter>,
+    refusals: Family<RefusalLabels, CopiedCounter>,
+    round_trips: CopiedCounter,
+    round_trip_seconds: Gauge<f64, AtomicU64>,
+    round_trip_last_seconds: Gauge<f64, AtomicU64>,
+}
+
+/// A connection to or from a peer, and the direction.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TrafficLabels {
+    channel: &'static str,
+    direction: &'static str,
+}
+
+/// A connection to a peer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ChannelLabels {
+    channel: &'static str,
+}
+
+/// A refused handshake: who refused, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
+    by: &'static str,
+    reason: &'static str,
 }
 
 #[derive(Default)]
@@ -120,6 +152,7 @@ impl Metrics {
             ("node".to_owned(), node.to_owned()),
         ]);
         registry.register("build", "This build and this node", build);
+        registry.register_collector(Box::new(FsyncDurations(Arc::clone(&counters))));
         let raft = RaftGauges::default();
         raft.register(&mut registry);
         let store = StoreGauges::default();
@@ -155,13 +188,10 @@ impl Metrics {
         raft.proposals_pending.set(i64::try_from(app.raft.proposals_pending()).unwrap_or(i64::MAX));
         raft.log_fsyncs.set(self.counters.log_syncs());
         raft.log_appends.set(self.counters.log_appends());
-        raft.log_fsync_seconds.set(self.counters.log_sync_time().as_secs_f64());
         raft.snapshots_built.set(self.counters.snapshots_built());
         raft.snapshots_installed.set(self.counters.snapshots_installed());
         raft.leader_changes.set(self.counters.leader_changes());
-        let channels = Channel::ALL.map(|channel| self.peers.channel(channel));
-        raft.peer_bytes_out.set(channels.iter().map(|channel| channel.bytes_out()).sum());
-        raft.peer_bytes_in.set(channels.iter().map(|channel| channel.bytes_in()).sum());
+        raft.peers.observe(&self.peers);
         self.store.waiting_requests.set(i64::try_from(app.waits.count()).unwrap_or(i64::MAX));
         if let Ok(meta) = app.raft.look(|view| view.meta()) {
             let counters = &meta.counters;
@@ -181,6 +211,28 @@ impl Metrics {
         prometheus_client::encoding::text::encode(&mut text, &self.registry)
             .expect("writing to a string cannot fail");
         text
+    }
+}
+
+/// The durations of the log's syncs, which the storage counts in buckets of its own.
+#[derive(Debug)]
+struct FsyncDurations(Arc<RaftCounters>);
+
+impl Collector for FsyncDurations {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let durations = self.0.log_sync_durations();
+        let mut metric = encoder.encode_descriptor(
+            "holdfast_raft_log_fsync_duration",
+            "Time that a sync of the log takes",
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
+        metric.encode_histogram::<NoLabelSet>(
+            durations.sum_seconds,
+            durations.count,
+            &durations.buckets,
+            None,
+        )
     }
 }
 
@@ -215,11 +267,6 @@ impl RaftGauges {
         );
         registry.register("log_fsyncs", "Syncs of the log since the start", self.log_fsyncs.clone());
         registry.register("log_appends", "Appends made durable since the start", self.log_appends.clone());
-        registry.register(
-            "log_fsync_seconds",
-            "Time spent in syncs of the log since the start",
-            self.log_fsync_seconds.clone(),
-        );
         registry.register("snapshots_built", "Snapshots built since the start", self.snapshots_built.clone());
         registry.register(
             "snapshots_installed",
@@ -231,16 +278,67 @@ impl RaftGauges {
             "Changes of leader seen since the start",
             self.leader_changes.clone(),
         );
+        self.peers.register(registry);
+    }
+}
+
+impl PeerGauges {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("peer_bytes", "Bytes to and from peers since the start", self.bytes.clone());
+        registry.register("peer_frames", "Frames to and from peers since the start", self.frames.clone());
         registry.register(
-            "peer_bytes_out",
-            "Bytes sent to peers since the start",
-            self.peer_bytes_out.clone(),
+            "peer_connects",
+            "Connections made to peers since the start",
+            self.connects.clone(),
         );
         registry.register(
-            "peer_bytes_in",
-            "Bytes received from peers since the start",
-            self.peer_bytes_in.clone(),
+            "peer_dial_failures",
+            "Connections to peers that failed since the start",
+            self.dial_failures.clone(),
         );
+        registry.register("peer_refusals", "Refused handshakes since the start", self.refusals.clone());
+        registry.register(
+            "peer_round_trips",
+            "Answered control messages since the start",
+            self.round_trips.clone(),
+        );
+        registry.register(
+            "peer_round_trip_seconds",
+            "Time that answered control messages took since the start",
+            self.round_trip_seconds.clone(),
+        );
+        registry.register(
+            "peer_round_trip_last_seconds",
+            "Time that the last answered control message took",
+            self.round_trip_last_seconds.clone(),
+        );
+    }
+
+    fn observe(&self, peers: &PeerMetrics) {
+        for kind in Channel::ALL {
+            let (channel, counted) = (kind.name(), peers.channel(kind));
+            let labels = |direction| TrafficLabels { channel, direction };
+            self.bytes.get_or_create(&labels("out")).set(counted.bytes_out());
+            self.bytes.get_or_create(&labels("in")).set(counted.bytes_in());
+            self.frames.get_or_create(&labels("out")).set(counted.frames_out());
+            self.frames.get_or_create(&labels("in")).set(counted.frames_in());
+            self.connects.get_or_create(&ChannelLabels { channel }).set(counted.connects());
+            self.dial_failures.get_or_create(&ChannelLabels { channel }).set(counted.dial_failures());
+        }
+        for refusal in RefusalReason::ALL {
+            let reason = refusal.name();
+            self.refusals
+                .get_or_create(&RefusalLabels { by: "here", reason })
+                .set(peers.refused_here(refusal));
+            self.refusals
+                .get_or_create(&RefusalLabels { by: "there", reason })
+                .set(peers.refused_there(refusal));
+        }
+        let (count, micros) = peers.control_rtt_micros();
+        self.round_trips.set(count);
+        self.round_trip_seconds.set(Duration::from_micros(micros).as_secs_f64());
+        let last = Duration::from_micros(peers.control_rtt_micros_last());
+        self.round_trip_last_seconds.set(last.as_secs_f64());
     }
 }
 

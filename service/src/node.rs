@@ -34,11 +34,17 @@ const ENDPOINTS_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the consensus may take to stop.
 const CONSENSUS_STOP_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How often the node looks whether its state can still be read.
+const STORAGE_LOOK_PERIOD: Duration = Duration::from_millis(500);
+
 /// A running node.
 pub(crate) struct Node {
     app: Arc<App>,
     control: DrainControl,
-    tasks: JoinSet<()>,
+    /// The HTTP servers: they end when they are told to.
+    servers: JoinSet<()>,
+    /// What runs for the life of the node.
+    loops: JoinSet<()>,
     stop_http: CancellationToken,
     stop_peers: CancellationToken,
     peer_server: tokio::task::JoinHandle<()>,
@@ -50,9 +56,16 @@ impl Node {
     /// # Errors
     /// [`Fatal`] says what was refused; nothing was changed then.
     pub(crate) async fn start(config: NodeConfig) -> Result<Self, Fatal> {
-        let api = listen("api-addr", config.api_addr).await?;
-        let ops = listen("ops-addr", config.ops_addr).await?;
-        let peers = listen("peer-addr", config.peer_addr).await?;
+        let listeners = Listeners::bind(&config).await.map_err(|error| not_listening(&error))?;
+        Self::start_on(listeners, config).await
+    }
+
+    /// Starts a node on addresses that were taken before.
+    ///
+    /// # Errors
+    /// [`Fatal`] says what was refused; nothing was changed then.
+    pub(crate) async fn start_on(listeners: Listeners, config: NodeConfig) -> Result<Self, Fatal> {
+        let Listeners { api, ops, peers } = listeners;
         let data = open_data(&config).await?;
         let identity = data.identity();
         let peer_metrics = Arc::new(PeerMetrics::default());
@@ -86,15 +99,16 @@ impl Node {
             peers: pool,
         });
         let stop_http = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(leases.clone().follow(handle.clone(), waits, notices));
-        tasks.spawn(leases.expire(handle.clone()));
-        tasks.spawn(handle.clone().finish_left_changes());
-        tasks.spawn(found(handle, Arc::clone(&app)));
-        tasks.spawn(async { drop(watcher.await) });
-        tasks.spawn(http::serve(api, http::router(Arc::clone(&app)), stop_http.clone()));
-        tasks.spawn(http::serve(ops, http::ops_router(Arc::clone(&app)), stop_http.clone()));
-        Ok(Self { app, control, tasks, stop_http, stop_peers, peer_server })
+        let (mut servers, mut loops) = (JoinSet::new(), JoinSet::new());
+        loops.spawn(leases.clone().follow(handle.clone(), waits, notices));
+        loops.spawn(leases.expire(handle.clone()));
+        loops.spawn(handle.clone().finish_left_changes());
+        loops.spawn(forget_removed(handle.clone(), app.peers.clone()));
+        loops.spawn(found(handle, Arc::clone(&app)));
+        loops.spawn(async { drop(watcher.await) });
+        servers.spawn(http::serve(api, http::router(Arc::clone(&app)), stop_http.clone()));
+        servers.spawn(http::serve(ops, http::ops_router(Arc::clone(&app)), stop_http.clone()));
+        Ok(Self { app, control, servers, loops, stop_http, stop_peers, peer_server })
     }
 
     /// What its handlers work with.
@@ -105,18 +119,30 @@ impl Node {
     /// Waits until the node cannot go on.
     pub(crate) async fn failed(&self) -> Fatal {
         let mut status = self.app.raft.watch_status();
-        match status.wait_for(|status| status.fatal.is_some()).await {
-            Ok(status) => {
-                let reason = status.fatal.clone().unwrap_or_default();
-                let ending =
-                    if reason.contains("Storage") { Ending::StorageFailed } else { Ending::ConsensusStopped };
-                Fatal::new(
-                    ending,
-                    format!("the consensus of this node stopped: {reason}; nothing acknowledged is lost"),
-                )
+        let mut look = tokio::time::interval(STORAGE_LOOK_PERIOD);
+        let (ending, reason) = loop {
+            tokio::select! {
+                changed = status.changed() => {
+                    if let Some(reason) = status.borrow_and_update().fatal.clone() {
+                        break (Ending::ConsensusStopped, reason);
+                    }
+                    if changed.is_err() {
+                        break (Ending::ConsensusStopped, "it ended".to_owned());
+                    }
+                }
+                _ = look.tick() => {
+                    if let Some(reason) = self.app.raft.storage_failure() {
+                        break (Ending::StorageFailed, reason);
+                    }
+                }
             }
-            Err(_) => Fatal::new(Ending::ConsensusStopped, "the consensus of this node ended"),
-        }
+        };
+        let ending = if self.app.raft.storage_failure().is_some() || reason.contains("Storage") {
+            Ending::StorageFailed
+        } else {
+            ending
+        };
+        Fatal::new(ending, format!("this node cannot go on: {reason}; nothing that was acknowledged is lost"))
     }
 
     /// Stops in order: unready and leadership handed over, then no new requests, then what waits ends, then the disk.
@@ -147,11 +173,9 @@ impl Node {
         if tokio::time::timeout(CONSENSUS_STOP_PATIENCE, self.app.raft.shutdown()).await.is_err() {
             tracing::warn!("the consensus did not stop in time");
         }
-        // Connections have had their time in the server's own stop.
-        let ended = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(Duration::from_secs(6), ended).await.is_err() {
-            self.tasks.abort_all();
-        }
+        // Each server bounds what it waits for.
+        while self.servers.join_next().await.is_some() {}
+        self.loops.shutdown().await;
         if (&mut self.peer_server).await.is_err() {
             tracing::debug!("the peers' server was gone already");
         }
@@ -159,13 +183,51 @@ impl Node {
     }
 }
 
-async fn listen(field: &'static str, address: SocketAddr) -> Result<TcpListener, Fatal> {
-    TcpListener::bind(address).await.map_err(|error| {
-        Fatal::new(
-            Ending::AddressInUse,
-            format!("cannot listen on {address} (--{field}): {error}; stop what uses it, or choose another address"),
-        )
-    })
+/// The addresses that a node listens on, taken and not served yet.
+pub(crate) struct Listeners {
+    api: TcpListener,
+    ops: TcpListener,
+    peers: TcpListener,
+}
+
+impl Listeners {
+    /// Takes the addresses of a node; writes nothing.
+    ///
+    /// # Errors
+    /// [`ListenError`] names the address that cannot be taken.
+    pub(crate) async fn bind(config: &NodeConfig) -> Result<Self, ListenError> {
+        Ok(Self {
+            api: listen("api-addr", config.api_addr).await?,
+            ops: listen("ops-addr", config.ops_addr).await?,
+            peers: listen("peer-addr", config.peer_addr).await?,
+        })
+    }
+}
+
+/// An address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+pub(crate) struct ListenError {
+    /// The flag that sets it.
+    pub(crate) field: &'static str,
+    /// The address.
+    pub(crate) address: SocketAddr,
+    /// What the system said.
+    pub(crate) source: std::io::Error,
+}
+
+async fn listen(field: &'static str, address: SocketAddr) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address).await.map_err(|source| ListenError { field, address, source })
+}
+
+fn not_listening(error: &ListenError) -> Fatal {
+    let ListenError { field, address, source } = error;
+    Fatal::new(
+        Ending::AddressInUse,
+        format!(
+            "cannot listen on {address} (--{field}): {source}; stop what uses it, or choose another address"
+        ),
+    )
 }
 
 async fn open_data(config: &NodeConfig) -> Result<Arc<DataDir>, Fatal> {
@@ -233,6 +295,22 @@ fn forward_client() -> Result<reqwest::Client, Fatal> {
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .map_err(|error| Fatal::new(Ending::Usage, format!("cannot make the client to other nodes: {error}")))
+}
+
+/// Closes the connections to nodes that are no longer members. Runs for the life of the node.
+async fn forget_removed(handle: Handle, peers: PeerPool) {
+    let mut status = handle.watch_status();
+    let mut seen = None;
+    loop {
+        let members = status.borrow_and_update().membership.clone();
+        if seen.as_ref() != Some(&members.log_id) {
+            peers.retain(|node| members.members.contains_key(&node));
+            seen = Some(members.log_id);
+        }
+        if status.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Gives a new store its identity: whoever leads a store without one proposes it. Ends once it is there.

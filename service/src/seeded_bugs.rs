@@ -5,6 +5,10 @@
 
 /// A bug that some version of some lock service really had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(
+    not(any(feature = "seeded-bugs", test)),
+    expect(dead_code, reason = "the core's bugs are named only where they can be chosen")
+)]
 pub(crate) enum SeededBug {
     /// The vote's row is written outside the write-ahead log: a crash forgets for whom this node voted.
     VoteNotFsynced,

@@ -338,14 +338,15 @@ fn membership_calls_are_as_written() {
 
 #[test]
 fn query_parameters_are_as_written() {
-    let read = ReadQuery { consistency: Consistency::Stale, min_revision: Some(7), at_revision: Some(5) };
+    let read =
+        ReadQuery { consistency: Some(Consistency::Stale), min_revision: Some(7), at_revision: Some(5) };
     check("read_query", &read);
     let list = ListQuery {
         prefix: Some(text("app/")),
         limit: Some(100),
         cursor: Some(text("YXBw")),
         values: true,
-        consistency: Consistency::Linearizable,
+        consistency: Some(Consistency::Linearizable),
         min_revision: None,
     };
     check("list_query", &list);

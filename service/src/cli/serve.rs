@@ -1,6 +1,6 @@
 //! `holdfast serve`: one node until it is told to stop.
 
-use crate::cli::stop_signal;
+use crate::cli::StopSignal;
 use crate::config::{NodeConfig, ServeArgs};
 use crate::exit::{Ending, Fatal};
 use crate::node::Node;
@@ -14,6 +14,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Fatal> {
     let config = NodeConfig::resolve(args).map_err(|error| Fatal::new(Ending::Usage, error.to_string()))?;
     telemetry::start(&config.log_level, config.log_format);
     let (name, api) = (config.name.clone(), config.api_advertised.clone());
+    let mut stop = StopSignal::catch()?;
     let mut node = Node::start(config).await?;
     let identity = node.app().data.identity();
     tracing::warn!("no access control is configured: everybody who reaches this node may do everything");
@@ -26,7 +27,7 @@ pub(super) async fn run(args: ServeArgs) -> Result<(), Fatal> {
         "the node runs"
     );
     let failed = tokio::select! {
-        stopped = stop_signal() => stopped.err(),
+        () = stop.received() => None,
         fatal = node.failed() => Some(fatal),
     };
     match failed {

@@ -11,7 +11,7 @@ use crate::config::{FileConfig, RaftArgs, RaftConfig};
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// For people.
     Text,
     /// For machines: one JSON object a line.
@@ -20,43 +20,43 @@ pub enum LogFormat {
 
 /// The flags of `holdfast serve`.
 #[derive(Debug, Clone, Args)]
-pub struct ServeArgs {
+pub(crate) struct ServeArgs {
     /// A label of this node for people, such as the pod's name [default: the host's name]
     #[arg(long, env = "HOLDFAST_NAME")]
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
     /// Where the node keeps its data; one node per directory [default: ./holdfast-data]
     #[arg(long, env = "HOLDFAST_DATA_DIR", value_name = "PATH")]
-    pub data_dir: Option<PathBuf>,
+    pub(crate) data_dir: Option<PathBuf>,
     /// Where the REST API listens [default: 127.0.0.1:7700]
     #[arg(long, env = "HOLDFAST_API_ADDR", value_name = "HOST:PORT")]
-    pub api_addr: Option<String>,
+    pub(crate) api_addr: Option<String>,
     /// Where the other nodes connect for replication [default: 127.0.0.1:7701]
     #[arg(long, env = "HOLDFAST_PEER_ADDR", value_name = "HOST:PORT")]
-    pub peer_addr: Option<String>,
+    pub(crate) peer_addr: Option<String>,
     /// The gossip address that goes into this node's member record [default: 127.0.0.1:7702]
     #[arg(long, env = "HOLDFAST_GOSSIP_ADDR", value_name = "HOST:PORT")]
-    pub gossip_addr: Option<String>,
+    pub(crate) gossip_addr: Option<String>,
     /// Where health checks and metrics listen, plain HTTP [default: 127.0.0.1:7703]
     #[arg(long, env = "HOLDFAST_OPS_ADDR", value_name = "HOST:PORT")]
-    pub ops_addr: Option<String>,
+    pub(crate) ops_addr: Option<String>,
     /// The host by which other nodes reach this one; it never changes for a member [default: the host of each address]
     #[arg(long, env = "HOLDFAST_ADVERTISE_HOST", value_name = "HOST")]
-    pub advertise_host: Option<String>,
+    pub(crate) advertise_host: Option<String>,
     /// Refuse to start on a data directory that belongs to another cluster than this one
     #[arg(long, env = "HOLDFAST_CLUSTER_ID", value_name = "ID")]
-    pub cluster_id: Option<String>,
+    pub(crate) cluster_id: Option<String>,
     /// A YAML file with the same names as these flags; flags and environment win
     #[arg(long, env = "HOLDFAST_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// What to log: error, warn, info, debug or trace, or a filter such as info,holdfast=debug [default: info]
     #[arg(long, env = "HOLDFAST_LOG_LEVEL", value_name = "LEVEL")]
-    pub log_level: Option<String>,
+    pub(crate) log_level: Option<String>,
     /// How log lines look [default: text]
     #[arg(long, env = "HOLDFAST_LOG_FORMAT", value_name = "FORMAT")]
-    pub log_format: Option<LogFormat>,
+    pub(crate) log_format: Option<LogFormat>,
     /// Timing of the consensus, for slow disks and networks.
     #[command(flatten)]
-    pub raft: RaftArgs,
+    pub(crate) raft: RaftArgs,
 }
 
 /// Why a configuration is refused; the process exits with 2.

@@ -7,22 +7,22 @@ use crate::config::ConfigError;
 
 /// The flags.
 #[derive(Debug, Clone, Default, Args)]
-pub struct RaftArgs {
+pub(crate) struct RaftArgs {
     /// Milliseconds between a leader's heartbeats; longer than a sync of the disk takes [default: 100]
     #[arg(long = "raft-heartbeat-ms", env = "HOLDFAST_RAFT_HEARTBEAT_MS", value_name = "MS")]
-    pub heartbeat_ms: Option<u64>,
+    pub(crate) heartbeat_ms: Option<u64>,
     /// The shortest silence of the leader, in milliseconds, after which a follower asks for votes [default: 400]
     #[arg(long = "raft-election-ms-min", env = "HOLDFAST_RAFT_ELECTION_MS_MIN", value_name = "MS")]
-    pub election_ms_min: Option<u64>,
+    pub(crate) election_ms_min: Option<u64>,
     /// The longest, and the lease of a leader [default: 800]
     #[arg(long = "raft-election-ms-max", env = "HOLDFAST_RAFT_ELECTION_MS_MAX", value_name = "MS")]
-    pub election_ms_max: Option<u64>,
+    pub(crate) election_ms_max: Option<u64>,
     /// Log entries between two snapshots [default: 50000]
     #[arg(long = "raft-snapshot-entries", env = "HOLDFAST_RAFT_SNAPSHOT_ENTRIES", value_name = "N")]
-    pub snapshot_entries: Option<u64>,
+    pub(crate) snapshot_entries: Option<u64>,
     /// Log entries kept below a snapshot, for members that were away shortly [default: 20000]
     #[arg(long = "raft-keep-entries", env = "HOLDFAST_RAFT_KEEP_ENTRIES", value_name = "N")]
-    pub keep_entries: Option<u64>,
+    pub(crate) keep_entries: Option<u64>,
 }
 
 /// The same in the file.

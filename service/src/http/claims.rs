@@ -14,7 +14,7 @@ use holdfast_core::domain::{
     Rejection, Success, WaitRef,
 };
 use holdfast_core::{ClaimId, FencingToken, LockName, RESERVED_ID_PREFIX, Revision, SessionId, limits};
-use http::{HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 use tokio::time::Instant;
 
 use crate::auth::{Resource, Verb};
@@ -43,7 +43,7 @@ pub(crate) async fn put(
     path: ClaimPath,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (context, body) = Context::split(request);
+    let (context, body) = Context::without_query(request)?;
     let claim = claim_ref(path)?;
     if claim.claim.is_reserved() {
         return Err(reserved("claim"));
@@ -57,20 +57,15 @@ pub(crate) async fn post(
     Path((namespace, lock)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (context, body) = Context::split(request);
+    let (context, body) = Context::without_query(request)?;
     let claim = ClaimId::new(context.chosen_id()?)?;
     let claim = ClaimRef { lock: lock_ref(namespace, lock)?, claim };
     let location = claim_path(&claim);
     let keyed = context.idempotency_key()?.is_some();
-    let mut response =
-        acquire(&app, &context, claim, body).await.map_err(|failure| match failure.code() {
-            // The id comes from the key, so another body under the same id is another request under the same key.
-            ErrorCode::ClaimConflict if keyed => error::from_rejection(Rejection::ReplayKeyReused),
-            _ => failure,
-        })?;
-    let location = HeaderValue::from_str(&location).expect("an encoded path is ASCII");
-    response.headers_mut().insert(http::header::LOCATION, location);
-    Ok(response)
+    let answer = acquire(&app, &context, claim, body).await;
+    // The id comes from the key, so another body under the same id is another request under the same key.
+    let reused = keyed.then_some(ErrorCode::ClaimConflict);
+    respond::created_at(answer, &location, reused).await
 }
 
 fn claim_path(claim: &ClaimRef) -> String {
@@ -165,6 +160,7 @@ async fn acquire(app: &App, context: &Context, claim: ClaimRef, body: Body) -> R
 }
 
 /// Carries the claim out on the leader.
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other outcome is a bug and told as one")]
 async fn serve(app: &App, ask: &Ask) -> Result<Response, ApiError> {
     let waiter = app.waits.register(ask.acquire.claim.clone());
     let applied = app
@@ -189,14 +185,8 @@ async fn serve(app: &App, ask: &Ask) -> Result<Response, ApiError> {
             })?;
             wait_for_grant(app, ask, &queued, &waiter, &wait).await
         }
-        other => Err(unexpected(&other)),
+        other => Err(error::unexpected_outcome(&other)),
     }
-}
-
-/// An outcome that this command never has: a bug, told as one.
-fn unexpected(outcome: &Success) -> ApiError {
-    tracing::error!(?outcome, "an outcome of another command");
-    error::outcome_unknown("the node answered with the outcome of another command", true)
 }
 
 /// A claim in its queue.
@@ -308,7 +298,7 @@ async fn time_is_over(app: &App, ask: &Ask, queued: &Queued) -> Result<Response,
         Ok(Success::Held { token, session, .. }) => {
             Ok(held(app, ask, StatusCode::CREATED, token, &session, applied.revision))
         }
-        Ok(other) => Err(unexpected(&other)),
+        Ok(other) => Err(error::unexpected_outcome(&other)),
         Err(Rejection::ClaimEnded { reason, token }) => Err(ended(reason, token)),
         Err(rejection) => Err(error::from_rejection(rejection)),
     }
@@ -405,12 +395,13 @@ pub(crate) async fn get(
 }
 
 /// `DELETE …/claims/{claim}`: release, or leave the queue.
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other outcome is a bug and told as one")]
 pub(crate) async fn delete(
     State(app): State<Arc<App>>,
     path: ClaimPath,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (context, _) = Context::split(request);
+    let (context, _) = Context::without_query(request)?;
     let claim = claim_ref(path)?;
     app.authorize(&context, Verb::Write, &[Resource::Claim(claim.clone())])?;
     let no_body = |_| Bytes::new();
@@ -422,7 +413,7 @@ pub(crate) async fn delete(
             .map_err(|failure| error::from_propose(failure, true))?;
         match applied.outcome.map_err(error::from_rejection)? {
             Success::Released => Ok(respond::no_content(applied.revision)),
-            other => Err(unexpected(&other)),
+            other => Err(error::unexpected_outcome(&other)),
         }
     })
     .await

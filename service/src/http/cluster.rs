@@ -24,7 +24,6 @@ use crate::http::read;
 use crate::http::request::{self, Context, invalid_field};
 use crate::http::respond;
 use crate::raft::{MembershipError, Status};
-use crate::ready;
 use crate::storage::data_dir::OpenError;
 
 /// How long bootstrapping may take: one election and one entry.
@@ -42,11 +41,12 @@ fn node_id(id: ApiNodeId, pointer: &str) -> Result<NodeId, ApiError> {
 
 /// `GET /v1/cluster`: this node's view, also while it waits or has no quorum.
 pub(crate) async fn status(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
-    let (context, _) = Context::split(request);
+    let (context, _) = Context::without_query(request)?;
     app.authorize(&context, Verb::Read, &[Resource::Cluster])?;
     let status = app.raft.status();
     let removed = app.raft.look(|view| view.removed_nodes()).map_err(error::from_read)?;
     let applied = app.raft.applied();
+    let sight = app.sight(&status);
     let config = &app.config;
     let [old, new] = match status.membership.voter_sets.as_slice() {
         [old, new] => [old.clone(), new.clone()],
@@ -57,9 +57,9 @@ pub(crate) async fn status(State(app): State<Arc<App>>, request: Request) -> Res
         cluster_id: app.data.cluster_id(),
         node_id: api_id(app.node_id),
         name: config.name.clone(),
-        leader: status.leader.map(api_id),
+        leader: sight.leader().map(api_id),
         term: status.term,
-        phase: ready::phase(&status),
+        phase: sight.phase(),
         revision: applied.revision.as_u64(),
         applied_index: applied.index.unwrap_or(0),
         membership_log_id: status.membership.log_id.clone(),
@@ -116,7 +116,7 @@ fn members(status: &Status) -> Vec<MemberView> {
 
 /// `POST /v1/cluster/bootstrap`: make this node the first member of a new cluster.
 pub(crate) async fn bootstrap(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
-    let (context, body) = Context::split(request);
+    let (context, body) = Context::without_query(request)?;
     app.authorize(&context, Verb::Administer, &[Resource::Cluster])?;
     let (BootstrapRequest { node_id: named, cluster_id }, _) = request::json(&context, body).await?;
     if node_id(named, "/node_id")? != app.node_id {
@@ -192,7 +192,7 @@ async fn wait_founded(app: &App) -> Result<(), ApiError> {
 
 /// `POST /v1/cluster/members`: add a waiting node as a learner.
 pub(crate) async fn add(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
-    let (context, body) = Context::split(request);
+    let (context, body) = Context::without_query(request)?;
     app.authorize(&context, Verb::Administer, &[Resource::Cluster])?;
     let (request, sent) = request::json::<AddMemberRequest>(&context, body).await?;
     let AddMemberRequest { id, name, api, peer, gossip, role, expected_membership_log_id } = request;
@@ -231,7 +231,7 @@ pub(crate) async fn promote(
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (context, body) = Context::split(request);
+    let (context, body) = Context::without_query(request)?;
     app.authorize(&context, Verb::Administer, &[Resource::Cluster])?;
     let id = path_id(&id)?;
     let (PromoteRequest { expected_membership_log_id }, sent) = request::json(&context, body).await?;
@@ -286,7 +286,7 @@ where
 
 /// `POST /v1/cluster/transfer-leader`: hand the leadership over.
 pub(crate) async fn transfer(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
-    let (context, body) = Context::split(request);
+    let (context, body) = Context::without_query(request)?;
     app.authorize(&context, Verb::Administer, &[Resource::Cluster])?;
     let (TransferRequest { to }, sent) = request::json(&context, body).await?;
     let to = to.map(|to| node_id(to, "/to")).transpose()?;

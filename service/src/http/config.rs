@@ -51,15 +51,15 @@ fn etag(revision: Revision) -> HeaderValue {
 }
 
 /// `PUT …/config/{key…}`.
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other outcome is a bug and told as one")]
 pub(crate) async fn put(
     State(app): State<Arc<App>>,
     path: Path<(String, String)>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (context, body) = Context::split(request);
+    let (context, body) = Context::without_query(request)?;
     let (namespace, key) = place(path)?;
     app.authorize(&context, Verb::Write, &[Resource::Key(namespace.clone(), key.clone())])?;
-    no_query(&context)?;
     let value = request::value_body(&context, body).await?;
     let put = PutConfig {
         namespace: namespace.clone(),
@@ -116,23 +116,15 @@ async fn check_guard_early(
     Ok(())
 }
 
-fn no_query(context: &Context) -> Result<(), ApiError> {
-    match context.uri.query() {
-        None | Some("") => Ok(()),
-        Some(_) => Err(ApiError::new(ErrorCode::InvalidField, "a config write takes no query parameters")),
-    }
-}
-
 /// `DELETE …/config/{key…}`.
 pub(crate) async fn delete(
     State(app): State<Arc<App>>,
     path: Path<(String, String)>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (context, _) = Context::split(request);
+    let (context, _) = Context::without_query(request)?;
     let (namespace, key) = place(path)?;
     app.authorize(&context, Verb::Write, &[Resource::Key(namespace.clone(), key.clone())])?;
-    no_query(&context)?;
     let delete = DeleteConfig {
         namespace: namespace.clone(),
         key,

@@ -63,6 +63,7 @@ impl<'a> Call<'a> {
 }
 
 /// Carries a request out, here or on the leader.
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other code is the final answer")]
 pub(crate) async fn dispatch<F, Fut>(app: &App, call: Call<'_>, serve: F) -> Result<Response, ApiError>
 where
     F: Fn() -> Fut,
@@ -143,10 +144,10 @@ async fn forward(
     let Ok(body) = answer.bytes().await else {
         return Err(error::outcome_unknown("the leader's answer broke off", call.replays));
     };
-    if status_code == StatusCode::SERVICE_UNAVAILABLE || status_code == StatusCode::GATEWAY_TIMEOUT {
-        if let Ok(problem) = serde_json::from_slice::<holdfast_api::Problem>(&body) {
-            return Err(problem.into());
-        }
+    let undecided =
+        status_code == StatusCode::SERVICE_UNAVAILABLE || status_code == StatusCode::GATEWAY_TIMEOUT;
+    if undecided && let Ok(problem) = serde_json::from_slice::<holdfast_api::Problem>(&body) {
+        return Err(problem.into());
     }
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status_code;

@@ -5,7 +5,7 @@ use holdfast_api::claims::EndReason as ApiEndReason;
 use holdfast_api::locks::HolderView;
 use holdfast_api::{ErrorCode, Problem, header};
 use holdfast_core::InvalidName;
-use holdfast_core::domain::{EndReason, Holder, Rejection};
+use holdfast_core::domain::{EndReason, Holder, Rejection, Success};
 use http::{HeaderValue, StatusCode};
 
 use crate::raft::{ProposeError, ReadError};
@@ -88,6 +88,12 @@ pub(crate) fn overloaded(detail: impl Into<String>) -> ApiError {
 /// The problem of a 504.
 pub(crate) fn outcome_unknown(detail: impl Into<String>, replayable: bool) -> ApiError {
     ApiError::new(ErrorCode::OutcomeUnknown, detail).map(|p| p.with_replayable(replayable))
+}
+
+/// The problem of an outcome that a command never has: a bug, told as one.
+pub(crate) fn unexpected_outcome(outcome: &Success) -> ApiError {
+    tracing::error!(?outcome, "an outcome of another command");
+    outcome_unknown("the node answered with the outcome of another command", false)
 }
 
 /// The problem of a proposal that has no outcome.
@@ -221,7 +227,9 @@ pub(crate) fn from_rejection(rejection: Rejection) -> ApiError {
                 ApiError::new(Code::RevisionMismatch, format!("the key is at revision {revision}"))
                     .map(|p| p.with_revision(revision.as_u64()))
             }
-            None => ApiError::new(Code::RevisionMismatch, "the key does not exist"),
+            None => {
+                ApiError::new(Code::RevisionMismatch, "the key does not exist").map(|p| p.with_revision(0))
+            }
         },
         Rejection::ReplayKeyReused => ApiError::new(
             Code::IdempotencyKeyReused,

@@ -94,12 +94,13 @@ pub(crate) async fn list(
 }
 
 /// `POST …/locks/{name}/force-release`.
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other outcome is a bug and told as one")]
 pub(crate) async fn force_release(
     State(app): State<Arc<App>>,
     Path((namespace, lock)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (context, body) = Context::split(request);
+    let (context, body) = Context::without_query(request)?;
     let lock = LockRef { namespace: request::namespace(namespace)?, lock: LockName::new(lock)? };
     app.authorize(&context, Verb::Administer, &[Resource::Lock(lock.clone())])?;
     let (ForceReleaseRequest { fencing_token, reason }, sent) = request::json(&context, body).await?;
@@ -116,13 +117,13 @@ pub(crate) async fn force_release(
             .await
             .map_err(|failure| error::from_propose(failure, replays))?;
         match applied.outcome.map_err(error::from_rejection)? {
-            Success::ForceReleased { claim, session } => {
+            Success::ForceReleased { claim, session, revision } => {
                 tracing::info!(token = fencing_token, reason, "a claim was ended by force");
                 let answer = ForceReleaseView {
                     claim: claim.claim.as_str().to_owned(),
                     session: session.as_str().to_owned(),
                     fencing_token,
-                    revision: applied.revision.as_u64(),
+                    revision: revision.as_u64(),
                 };
                 Ok(respond::json(StatusCode::OK, &answer, applied.revision))
             }

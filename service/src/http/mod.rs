@@ -37,6 +37,7 @@ use crate::http::request::Context;
 use crate::leases::Leases;
 use crate::metrics::{Metrics, RequestLabels};
 use crate::raft::{Handle, Status};
+use crate::ready::Sight;
 use crate::storage::data_dir::DataDir;
 use crate::waits::Waits;
 
@@ -80,6 +81,11 @@ impl App {
         self.policy
             .authorize(&context.identity, verb, resources)
             .map_err(|_| ApiError::new(ErrorCode::Forbidden, "the access policy does not allow this"))
+    }
+
+    /// This node's place in the cluster.
+    pub(crate) fn sight<'a>(&self, status: &'a Status) -> Sight<'a> {
+        Sight::new(&self.raft, status, self.config.raft.election_ms_max)
     }
 
     /// Where the leader's API is, when another node leads.
@@ -158,6 +164,10 @@ async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         response = method_not_allowed(&method, response);
     }
+    if is_plain_refusal(&response) {
+        response =
+            ApiError::new(ErrorCode::InvalidName, "the path is not UTF-8 once it is decoded").into_response();
+    }
     let headers = response.headers_mut();
     headers.insert(header::REQUEST_ID, id_header);
     if !headers.contains_key(header::SERVED_BY) {
@@ -174,6 +184,13 @@ async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -
     span.in_scope(|| tracing::debug!(status, elapsed_ms = began.elapsed().as_millis(), "answered"));
     app.metrics.request_ended(RequestLabels::new(&method, &route, status), began.elapsed());
     response
+}
+
+/// Whether the router refused the path before a handler saw it: it says so in plain text.
+fn is_plain_refusal(response: &Response) -> bool {
+    let content_type = response.headers().get(axum::http::header::CONTENT_TYPE);
+    response.status() == StatusCode::BAD_REQUEST
+        && content_type.is_some_and(|value| value.as_bytes().starts_with(b"text/plain"))
 }
 
 /// The router's own refusal, as a problem document that keeps its `Allow`.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, Request, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use holdfast_api::namespaces::{NamespaceList, NamespaceView};
 use holdfast_core::NamespaceName;
@@ -19,6 +19,7 @@ use crate::http::request::{self, Context};
 use crate::http::respond;
 
 /// `PUT /v1/namespaces/{ns}`: create, or find it there.
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other outcome is a bug and told as one")]
 pub(crate) async fn put(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
@@ -33,7 +34,7 @@ pub(crate) async fn put(
                 NamespaceView { name: name.as_str().to_owned(), create_revision: create_revision.as_u64() };
             respond::json(status, &answer, revision)
         }
-        _ => respond::empty(StatusCode::OK, revision),
+        other => error::unexpected_outcome(&other).into_response(),
     })
     .await
 }
@@ -56,7 +57,7 @@ async fn change(
     command: Command,
     answer: impl Fn(Success, holdfast_core::Revision) -> Response,
 ) -> Result<Response, ApiError> {
-    let (context, body) = Context::split(request);
+    let (context, body) = Context::without_query(request)?;
     request::json::<NoFields>(&context, body).await?;
     app.authorize(&context, Verb::Write, &[Resource::Namespace(Some(name.clone()))])?;
     let replay = context.replay_key(name.as_str(), b"")?;

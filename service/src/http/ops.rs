@@ -11,7 +11,6 @@ use holdfast_api::{Applied, ErrorCode};
 
 use crate::http::App;
 use crate::http::error::ApiError;
-use crate::ready;
 
 /// The routes of the ops port.
 pub(crate) fn router(app: Arc<App>) -> Router {
@@ -32,7 +31,8 @@ async fn livez(State(app): State<Arc<App>>) -> Response {
 
 /// Whether this node should get requests.
 async fn readyz(State(app): State<Arc<App>>) -> Response {
-    let unready = ready::reasons(&app.raft.status(), &app.drain);
+    let status = app.raft.status();
+    let unready = app.sight(&status).unready(&app.drain);
     if unready.is_empty() {
         return (StatusCode::OK, "ok\n").into_response();
     }

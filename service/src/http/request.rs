@@ -49,6 +49,20 @@ impl Context {
         (context, body)
     }
 
+    /// The context of a request that takes no query parameters, and its body.
+    ///
+    /// A parameter that is ignored is a misunderstanding: somebody who writes `?ttl_ms=1000` means it.
+    pub(crate) fn without_query(request: Request) -> Result<(Self, Body), ApiError> {
+        let (context, body) = Self::split(request);
+        match context.uri.query() {
+            None | Some("") => Ok((context, body)),
+            Some(query) => {
+                let why = format!("this request takes no query parameters, it has {query:?}");
+                Err(ApiError::new(ErrorCode::InvalidField, why))
+            }
+        }
+    }
+
     /// The text of a header, if it is there.
     pub(crate) fn header(&self, name: &str) -> Result<Option<&str>, ApiError> {
         let mut values = self.headers.get_all(name).iter();
@@ -188,6 +202,10 @@ pub(crate) async fn json<T: DeserializeOwned>(context: &Context, raw: Body) -> R
         invalid_json(error.inner(), pointer)
     })?;
     deserializer.end().map_err(|error| invalid_json(&error, String::new()))?;
+    // A list would be taken for the fields in their order.
+    if text.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(invalid_field("", "the body must be a JSON object"));
+    }
     Ok((value, bytes))
 }
 
@@ -221,15 +239,42 @@ fn require_json(context: &Context, body: &[u8]) -> Result<(), ApiError> {
     if essence.eq_ignore_ascii_case("application/json") {
         return Ok(());
     }
-    let host = context.header("host").ok().flatten().unwrap_or("127.0.0.1:7700");
-    let shown = String::from_utf8_lossy(&body[..body.len().min(200)]).replace('\'', "'\\''");
     let given = if media_type.is_empty() { "none" } else { essence };
-    Err(Problem::new(
-        ErrorCode::UnsupportedMediaType,
-        format!("the body must be application/json, its Content-Type is {given}"),
-    )
-    .with_hint(format!("curl -X {} --json '{shown}' '{host}{}'", context.method, context.uri))
+    let detail = format!("the body must be application/json, its Content-Type is {given}");
+    let problem = Problem::new(ErrorCode::UnsupportedMediaType, detail);
+    Err(match corrected_command(context, body) {
+        Some(command) => problem.with_hint(command),
+        None => problem,
+    }
     .into())
+}
+
+/// The command line that sends the same request as JSON, if a shell can carry it. Everything in it was written by a
+/// stranger, so all of it is quoted.
+fn corrected_command(context: &Context, body: &[u8]) -> Option<String> {
+    let body = std::str::from_utf8(body).ok().filter(|body| !body.contains('\0'))?;
+    let host = context.header("host").ok().flatten().unwrap_or_default();
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | ':' | '-' | '[' | ']');
+    let host = if !host.is_empty() && host.chars().all(plain) { host } else { "127.0.0.1:7700" };
+    let key = context.idempotency_key().ok().flatten();
+    let key = key.map(|key| format!(" -H {}", quoted(&format!("{}: {key}", header::IDEMPOTENCY_KEY))));
+    Some(format!(
+        "curl -X {} --json {}{} {}",
+        quoted(context.method.as_str()),
+        quoted(body),
+        key.unwrap_or_default(),
+        quoted(&format!("http://{host}{}", context.uri)),
+    ))
+}
+
+/// A text as one word of a POSIX shell.
+fn quoted(text: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric();
+    if !text.is_empty() && text.chars().all(bare) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
 }
 
 /// The problem of a field of a JSON body.

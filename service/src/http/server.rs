@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest head of a request, in bytes.
 const HEAD_BYTES_MAX: usize = 64 << 10;
+/// How long a client may take no byte of its answer. A client that is gone while it waits for a lock is noticed as soon.
+const CLIENT_STALL: Duration = Duration::from_secs(10);
 /// How long the server pauses when it cannot accept, for example without file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long requests in flight may take after the server was told to stop.
@@ -29,8 +31,8 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
         };
         match accepted {
             Ok((stream, _)) => {
-                // Answers are small: waiting to fill a packet would only delay them. A dead socket is noticed anyway.
-                let _ = stream.set_nodelay(true);
+                // A socket that cannot be prepared is dead; its connection notices that.
+                let _ = crate::socket::prepare(&stream, CLIENT_STALL);
                 connections.spawn(connection(stream, router.clone(), stop.clone()));
             }
             Err(error) => {

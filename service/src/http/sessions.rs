@@ -13,7 +13,7 @@ use holdfast_api::sessions::{
 use holdfast_api::{ErrorCode, path};
 use holdfast_core::domain::{self, ClaimView, Command, Rejection, SessionSpec, SessionState, Success};
 use holdfast_core::{FencingToken, RESERVED_ID_PREFIX, Revision, SessionId, limits};
-use http::{HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 
 use crate::auth::{Resource, Verb};
 use crate::http::App;
@@ -62,7 +62,7 @@ pub(crate) async fn put(
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (context, body) = Context::split(request);
+    let (context, body) = Context::without_query(request)?;
     let id = SessionId::new(id)?;
     if id.is_reserved() {
         return Err(ApiError::new(
@@ -75,18 +75,19 @@ pub(crate) async fn put(
 
 /// `POST /v1/sessions`: the same with an id that this node chooses.
 pub(crate) async fn post(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
-    let (context, body) = Context::split(request);
+    let (context, body) = Context::without_query(request)?;
     let id = SessionId::new(context.chosen_id()?)?;
     let location = path::session(id.as_str());
     let keyed = context.idempotency_key()?.is_some();
-    let mut response = create(&app, &context, id, body).await.map_err(|failure| match failure.code() {
-        ErrorCode::SessionExists if keyed => error::from_rejection(Rejection::ReplayKeyReused),
-        _ => failure,
-    })?;
-    *response.status_mut() = StatusCode::CREATED;
-    let location = HeaderValue::from_str(&location).expect("an encoded path is ASCII");
-    response.headers_mut().insert(http::header::LOCATION, location);
-    Ok(response)
+    let mut answer = create(&app, &context, id, body).await;
+    if let Ok(response) = &mut answer
+        && response.status() == StatusCode::OK
+    {
+        // A replayed POST answers what the first one answered.
+        *response.status_mut() = StatusCode::CREATED;
+    }
+    let reused = keyed.then_some(ErrorCode::SessionExists);
+    respond::created_at(answer, &location, reused).await
 }
 
 async fn create(app: &App, context: &Context, id: SessionId, body: Body) -> Result<Response, ApiError> {
@@ -103,14 +104,11 @@ async fn create(app: &App, context: &Context, id: SessionId, body: Body) -> Resu
         let command = Command::CreateSession { id: id.clone(), spec: spec.clone() };
         let applied =
             app.raft.propose(command, None).await.map_err(|failure| error::from_propose(failure, true))?;
-        let Success::Session { create_revision, spec, created } =
-            applied.outcome.map_err(error::from_rejection)?
-        else {
-            return Err(error::outcome_unknown(
-                "the node answered with the outcome of another command",
-                true,
-            ));
+        let outcome = applied.outcome.map_err(error::from_rejection)?;
+        let Success::Session { create_revision, spec, created } = &outcome else {
+            return Err(error::unexpected_outcome(&outcome));
         };
+        let (create_revision, spec, created) = (*create_revision, spec.clone(), *created);
         let status = if created { StatusCode::CREATED } else { StatusCode::OK };
         let claims = if created {
             Vec::new()
@@ -158,7 +156,7 @@ pub(crate) async fn keepalive(
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (context, body) = Context::split(request);
+    let (context, body) = Context::without_query(request)?;
     let id = SessionId::new(id)?;
     app.authorize(&context, Verb::Write, &[Resource::Session(Some(id.clone()))])?;
     request::body(&context, body, 0)
@@ -240,7 +238,7 @@ pub(crate) async fn delete(
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (context, _) = Context::split(request);
+    let (context, _) = Context::without_query(request)?;
     let id = SessionId::new(id)?;
     app.authorize(&context, Verb::Write, &[Resource::Session(Some(id.clone()))])?;
     let no_body = |_| Bytes::new();

@@ -67,15 +67,6 @@ pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// kernel's limit for unacknowledged data.
 pub(super) const WRITE_STALL: Duration = Duration::from_secs(10);
 
-/// An idle connection is probed after this time, and then every [`KEEPALIVE_INTERVAL`].
-pub(super) const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
-
-/// See [`KEEPALIVE_IDLE`].
-pub(super) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
-
-/// Unanswered probes until the connection is broken.
-pub(super) const KEEPALIVE_PROBES: u32 = 3;
-
 /// The other side owes an answer on the control connection and sent nothing for this long: connect again.
 /// After a healed partition TCP would wait for its own retransmission timer, which has grown to seconds,
 /// while votes and heartbeats are needed at once.

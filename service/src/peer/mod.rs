@@ -39,9 +39,19 @@ mod transfer_test;
 #[cfg(test)]
 mod wire_test;
 
-pub(crate) use handshake::{CallChannel, Channel, Hello, Refusal};
+#[cfg(test)]
+pub(crate) use frame::FrameError;
+pub(crate) use handshake::{CallChannel, Channel, Hello, Refusal, RefusalReason};
+#[cfg(test)]
+pub(crate) use limits::{CALL_BYTES_MAX, CALLS_IN_FLIGHT_MAX, IN_FLIGHT_BYTES_MAX};
+#[cfg(test)]
+pub(crate) use line::PendingCall;
 pub(crate) use line::{CallError, Lost, NotSent};
+#[cfg(test)]
+pub(crate) use metrics::ChannelMetrics;
 pub(crate) use metrics::PeerMetrics;
+#[cfg(test)]
+pub(crate) use pool::DialError;
 pub(crate) use pool::{Peer, PeerIdentity, PeerPool};
 pub(crate) use server::serve;
 pub(crate) use service::PeerService;

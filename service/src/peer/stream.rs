@@ -2,10 +2,8 @@
 //!
 //! Everything else is generic over `AsyncRead + AsyncWrite`: TLS will wrap the socket here, on both sides.
 
-use crate::peer::limits::{
-    CONNECT_TIMEOUT, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, WRITE_STALL,
-};
-use rustix::net::sockopt;
+use crate::peer::limits::{CONNECT_TIMEOUT, WRITE_STALL};
+use crate::socket::prepare;
 use std::io;
 use std::time::Duration;
 use tokio::net::TcpStream;
@@ -35,19 +33,6 @@ pub(super) async fn connect(address: &str, stall_max: Duration) -> io::Result<Pe
 pub(super) fn accepted(socket: TcpStream) -> io::Result<PeerStream> {
     prepare(&socket, WRITE_STALL)?;
     Ok(socket)
-}
-
-/// Sends small frames at once, and lets the kernel notice a dead host both while data is on its way and while
-/// idle.
-fn prepare(socket: &TcpStream, stall_max: Duration) -> io::Result<()> {
-    socket.set_nodelay(true)?;
-    sockopt::set_socket_keepalive(socket, true)?;
-    sockopt::set_tcp_keepidle(socket, KEEPALIVE_IDLE)?;
-    sockopt::set_tcp_keepintvl(socket, KEEPALIVE_INTERVAL)?;
-    sockopt::set_tcp_keepcnt(socket, KEEPALIVE_PROBES)?;
-    let stall_ms = u32::try_from(stall_max.as_millis()).unwrap_or(u32::MAX);
-    sockopt::set_tcp_user_timeout(socket, stall_ms)?;
-    Ok(())
 }
 
 #[cfg(test)]

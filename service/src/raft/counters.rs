@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::storage::log_sync::SyncStats;
+use crate::storage::log_sync::{SYNC_DURATION_US_MAX, SyncStats};
 
 /// Counters since the start.
 #[derive(Debug, Default)]
@@ -13,6 +13,17 @@ pub(crate) struct RaftCounters {
     snapshots_built: AtomicU64,
     snapshots_installed: AtomicU64,
     leader_changes: AtomicU64,
+}
+
+/// Durations of syncs: each bucket has its upper bound in seconds and how many fell into it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SyncDurations {
+    /// All of them together.
+    pub(crate) sum_seconds: f64,
+    /// How many.
+    pub(crate) count: u64,
+    /// The last bucket has no bound.
+    pub(crate) buckets: Vec<(f64, u64)>,
 }
 
 impl RaftCounters {
@@ -43,9 +54,17 @@ impl RaftCounters {
         self.log.get().map_or(0, |log| log.appends())
     }
 
-    /// Time spent in them.
-    pub(crate) fn log_sync_time(&self) -> Duration {
-        Duration::from_micros(self.log.get().map_or(0, |log| log.duration_us_sum()))
+    /// How long they took.
+    pub(crate) fn log_sync_durations(&self) -> SyncDurations {
+        let Some(log) = self.log.get() else { return SyncDurations::default() };
+        let counts = log.durations();
+        let bounds =
+            SYNC_DURATION_US_MAX.iter().map(|us| Duration::from_micros(*us).as_secs_f64()).chain([f64::MAX]);
+        SyncDurations {
+            sum_seconds: Duration::from_micros(log.duration_us_sum()).as_secs_f64(),
+            count: counts.iter().sum(),
+            buckets: bounds.zip(counts).collect(),
+        }
     }
 
     /// Snapshots built here.

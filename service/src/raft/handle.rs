@@ -93,6 +93,8 @@ pub(super) struct Inner {
     applied: watch::Receiver<AppliedMark>,
     in_flight: Arc<Semaphore>,
     clock: Mutex<Option<ClockBase>>,
+    /// When a leader last sent something to this node.
+    leader_heard: Mutex<Option<Instant>>,
 }
 
 /// The reading of the replicated clock when a leadership began to serve: the leader adds its own monotonic time.
@@ -112,7 +114,17 @@ impl Handle {
         applied: watch::Receiver<AppliedMark>,
     ) -> Self {
         let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
-        Self { raft, inner: Arc::new(Inner { state, status, applied, in_flight, clock: Mutex::new(None) }) }
+        Self {
+            raft,
+            inner: Arc::new(Inner {
+                state,
+                status,
+                applied,
+                in_flight,
+                clock: Mutex::default(),
+                leader_heard: Mutex::default(),
+            }),
+        }
     }
 
     /// The cluster as this node knows it.
@@ -123,6 +135,18 @@ impl Handle {
     /// The cluster as this node knows it, and its changes.
     pub(crate) fn watch_status(&self) -> watch::Receiver<Arc<Status>> {
         self.inner.status.clone()
+    }
+
+    /// A leader sent something.
+    pub(super) fn hear_leader(&self) {
+        *self.inner.leader_heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// How long no leader sent anything to this node. The consensus itself remembers a leader that is dead until it knows
+    /// another one.
+    pub(crate) fn leader_silence(&self) -> Option<Duration> {
+        let heard = *self.inner.leader_heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.map(|at| at.elapsed())
     }
 
     /// What this node has applied.
@@ -241,6 +265,11 @@ impl Handle {
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "the consensus ended badly");
         }
+    }
+
+    /// The first failure of the state's database: the node must end, whatever it could still do.
+    pub(crate) fn storage_failure(&self) -> Option<String> {
+        self.inner.state.current().latch().error().map(ToString::to_string)
     }
 
     /// Makes the state durable, so that the next start has less to apply again.

@@ -23,6 +23,8 @@ mod start;
 mod state_machine;
 mod status;
 mod tables;
+#[cfg(test)]
+mod tables_test;
 mod types;
 
 pub(crate) use applied::Notice;

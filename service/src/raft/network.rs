@@ -183,7 +183,13 @@ impl RaftNetworkV2<TypeConfig> for Connection {
 fn transfer_failed(error: &TransferError) -> StreamingError<TypeConfig> {
     match error {
         TransferError::Unreachable(_) => StreamingError::Unreachable(Unreachable::new(error)),
-        _ => StreamingError::Network(NetworkError::new(error)),
+        TransferError::InProgress
+        | TransferError::Cancelled
+        | TransferError::ReadFile { .. }
+        | TransferError::FileShrank { .. }
+        | TransferError::InvalidFiles(_)
+        | TransferError::Refused(_)
+        | TransferError::Broken(_) => StreamingError::Network(NetworkError::new(error)),
     }
 }
 
@@ -235,5 +241,40 @@ fn decode_answer<T: Encoded>(answer: &Bytes) -> Result<T, AnyError> {
         Some(&ANSWERED) => codec::decode(&[], &answer.slice(1..)).map_err(|error| AnyError::new(&error)),
         Some(&FAILED) => Err(AnyError::error(String::from_utf8_lossy(&answer[1..]).into_owned())),
         Some(_) | None => Err(AnyError::error("the peer's answer is of an unknown kind")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SnapshotHeader, answer, decode_answer, refuse};
+    use crate::raft::codec;
+    use crate::raft::types::{Vote, VoteResponse};
+    use bytes::Bytes;
+    use holdfast_core::NodeId;
+
+    fn vote() -> Vote {
+        Vote::new_committed(3, NodeId::new(0x1122).unwrap())
+    }
+
+    #[test]
+    fn golden_bytes_of_the_snapshot_header() {
+        let header = SnapshotHeader { vote: vote(), manifest: Bytes::from_static(b"manifest") };
+        let record = codec::encode(&[], &header);
+        let payload = [&3_u64.to_le_bytes()[..], &0x1122_u64.to_le_bytes(), &[1], b"manifest"].concat();
+        assert_eq!((record[0], &record[5..]), (1, payload.as_slice()));
+        let read: SnapshotHeader = codec::decode(&[], &record).unwrap();
+        assert_eq!((read.vote, read.manifest), (header.vote, header.manifest));
+    }
+
+    #[test]
+    fn an_answer_is_a_message_or_a_reason() {
+        let message = VoteResponse::new(vote(), None, true);
+        let answered = answer(&message);
+        assert_eq!(answered[0], 0);
+        assert_eq!(decode_answer::<VoteResponse>(&answered).unwrap(), message);
+        let refused = decode_answer::<VoteResponse>(&refuse(&"not today")).unwrap_err();
+        assert!(refused.to_string().contains("not today"));
+        assert!(decode_answer::<VoteResponse>(&Bytes::from_static(&[7])).is_err());
+        assert!(decode_answer::<VoteResponse>(&Bytes::new()).is_err());
     }
 }

@@ -53,7 +53,11 @@ impl RaftPeers {
         payload: &Bytes,
     ) -> Result<Bytes, Box<dyn std::error::Error + Send + Sync>> {
         Ok(match kind {
-            KIND_APPEND => answer(&self.raft().append_entries(codec::decode_append(payload)?).await?),
+            KIND_APPEND => {
+                let request = codec::decode_append(payload)?;
+                self.handle.hear_leader();
+                answer(&self.raft().append_entries(request).await?)
+            }
             KIND_VOTE => answer(&self.raft().vote(codec::decode(&[], payload)?).await?),
             KIND_PRE_VOTE => answer(&self.raft().pre_vote(codec::decode(&[], payload)?).await?),
             KIND_TRANSFER => answer(&self.raft().handle_transfer_leader(codec::decode(&[], payload)?).await?),

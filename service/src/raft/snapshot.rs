@@ -74,6 +74,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
         });
         let snapshot = built.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         self.counters.snapshot_built();
+        tracing::debug!(bytes = snapshot.size(), "built a snapshot");
         stored(snapshot)
     }
 }

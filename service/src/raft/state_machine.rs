@@ -234,6 +234,13 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<StoredSnapshot>, io::Error> {
-        self.snapshots.newest().map(stored).transpose()
+        // Every byte is read before it is offered: a follower would refuse a damaged one again and again.
+        let store = Arc::clone(&self.snapshots);
+        let found = tokio::task::spawn_blocking(move || store.newest_valid()).await;
+        let (snapshot, damaged) = found.map_err(io::Error::other)?;
+        for error in damaged {
+            tracing::warn!(%error, "not using a damaged snapshot");
+        }
+        snapshot.map(stored).transpose()
     }
 }

@@ -154,8 +154,13 @@ impl DataDir {
     /// # Errors
     /// [`OpenError`], each with the path it is about.
     pub(crate) fn open(root: &Path, name: &str, expected: &Expected) -> Result<Self, OpenError> {
+        // What is not ours is left as it is: not even the lock's file is made in it.
+        if root.is_dir() {
+            check_ours(root, &names_in(root)?)?;
+        }
         let lock = lock(root)?;
         let names = names_in(root)?;
+        check_ours(root, &names)?;
         let has = |wanted: &str| names.iter().any(|name| name == wanted);
         let identity = if has(IDENTITY) && !has(FIRST_START) {
             let identity = read_identity(root)?;
@@ -163,9 +168,6 @@ impl DataDir {
             check_expected(root, &identity, expected)?;
             identity
         } else {
-            if !has(FIRST_START) {
-                check_empty(root, &names)?;
-            }
             first_start(root, name, expected)?
         };
         let dir = Self { root: root.to_owned(), identity: Mutex::new(identity), _lock: lock };
@@ -175,6 +177,7 @@ impl DataDir {
     }
 
     /// The directory itself.
+    #[cfg(test)]
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
@@ -323,6 +326,14 @@ fn first_start(root: &Path, name: &str, expected: &Expected) -> Result<Identity,
     remove(&root.join(FIRST_START))?;
     durable::sync_dir(root).map_err(|source| io_error("sync", root, source))?;
     Ok(identity)
+}
+
+/// Whether the directory is a node's, a first start's, or empty.
+fn check_ours(root: &Path, names: &[String]) -> Result<(), OpenError> {
+    if names.iter().any(|name| name == IDENTITY || name == FIRST_START) {
+        return Ok(());
+    }
+    check_empty(root, names)
 }
 
 fn check_empty(root: &Path, names: &[String]) -> Result<(), OpenError> {

@@ -62,14 +62,6 @@ pub(crate) enum SnapshotError {
         /// The file.
         path: PathBuf,
     },
-    /// Bytes for a file that the manifest does not name, or beyond its size, or out of order.
-    #[error("no bytes of snapshot file {name} belong at offset {offset}")]
-    Misplaced {
-        /// The file.
-        name: String,
-        /// Where the bytes were to go.
-        offset: u64,
-    },
     /// The state's database refuses.
     #[error(transparent)]
     State(#[from] StorageError),
@@ -243,6 +235,7 @@ impl SnapshotStore {
     }
 
     /// The newest snapshot whose manifest is intact. Its files are not read.
+    #[cfg(test)]
     pub(crate) fn newest(&self) -> Option<Arc<Snapshot>> {
         self.kept().last().cloned()
     }

@@ -24,6 +24,7 @@ const OPEN_FILES_MAX: i32 = 512;
 const INFO_LOG_BYTES_MAX: usize = 1 << 20;
 
 /// A key and its value.
+#[cfg(test)]
 pub(crate) type Pair = (Vec<u8>, Vec<u8>);
 
 /// An open state. Its directory is removed when it was retired and its last user is gone.
@@ -84,6 +85,7 @@ impl StateDb {
         self.db.get(key).map_err(|error| self.fail("read the state", &error))
     }
 
+    #[cfg(test)]
     /// Up to `limit` pairs in order of their keys, from `start` to before `end`.
     ///
     /// # Errors
@@ -177,6 +179,7 @@ impl StateView<'_> {
         self.snapshot.get(key).map_err(|error| self.state.fail("read the state", &error))
     }
 
+    #[cfg(test)]
     /// Up to `limit` pairs in order of their keys, from `start` to before `end`.
     ///
     /// # Errors

@@ -30,9 +30,10 @@ impl Recorder {
         self.operations.lock().unwrap_or_else(PoisonError::into_inner).push(operation);
     }
 
-    /// How many operations have ended so far.
-    pub fn count(&self) -> usize {
-        self.operations.lock().unwrap_or_else(PoisonError::into_inner).len()
+    /// How many operations so far say something about the store: all but those that no node served.
+    pub fn telling(&self) -> usize {
+        let operations = self.operations.lock().unwrap_or_else(PoisonError::into_inner);
+        operations.iter().filter(|operation| operation.is_telling()).count()
     }
 
     /// What was recorded so far. Calls under way at this moment are missing: ask after the clients have ended,

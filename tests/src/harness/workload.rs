@@ -239,7 +239,7 @@ impl WorkloadClient {
     }
 
     async fn open_session(&mut self) -> Result<Option<SessionName>> {
-        let session = SessionName::new(self.fresh_name("s"));
+        let session = SessionName::new(self.fresh_name("session"));
         let ttl_ms = self.options.ttl_ms;
         let outcome = self.send(Call::OpenSession { session: session.clone(), ttl_ms }).await?;
         Ok(matches!(outcome, Outcome::Ok { .. }).then_some(session))
@@ -256,7 +256,7 @@ impl WorkloadClient {
         if self.rng.random_bool(0.1) {
             self.send(Call::LookAtLock { lock: lock.clone() }).await?;
         }
-        let claim = ClaimName::new(self.fresh_name("c"));
+        let claim = ClaimName::new(self.fresh_name("claim"));
         let is_clean = match self.acquire(&lock, &claim, session).await? {
             Acquired::Held(token) => {
                 self.use_lock(&lock, token).await?;

@@ -307,6 +307,11 @@ impl Operation {
         }
     }
 
+    /// Whether the operation says something about the store, or may have changed it: false when no node served it.
+    pub fn is_telling(&self) -> bool {
+        !matches!(self.refusal(), Some(Refusal::NotServed { .. }))
+    }
+
     /// Whether the operation may have had an effect.
     pub fn may_have_happened(&self) -> bool {
         match &self.outcome {

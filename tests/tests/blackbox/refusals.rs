@@ -1,1 +1,6 @@
-//! What the process refuses: flags, configuration and data directories.
+//! What the process refuses: flags, configuration, data directories, addresses, and unsafe steps of a cluster.
+
+mod directories;
+mod flags;
+mod membership;
+mod refusal;

@@ -277,7 +277,7 @@ impl<T: Tables> Entry<'_, '_, T> {
         };
         let revision = self.take_revision();
         self.end_claim(&claim_ref, &claim, EndReason::Forced, revision)?;
-        Ok(Ok(Success::ForceReleased { session: claim.session, claim: claim_ref }))
+        Ok(Ok(Success::ForceReleased { session: claim.session, claim: claim_ref, revision }))
     }
 
     /// The tokens of the first holders of a lock.

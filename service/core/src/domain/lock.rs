@@ -219,7 +219,6 @@ impl<T: Tables> Entry<'_, '_, T> {
     /// Grants the head of the queue, at a revision of its own.
     fn grant_first(&mut self, lock_ref: &LockRef, lock: &mut Lock) -> Result<(), Fault> {
         let range = KeyRange::prefix(key::lock_prefix(lock_ref));
-        #[cfg_attr(not(feature = "seeded-bugs"), expect(unused_mut, reason = "only a seeded bug changes it"))]
         let mut first = record::rows(self.rows, Table::Queue, &range, 1)?;
         #[cfg(feature = "seeded-bugs")]
         if self.bugs.fifo_by_arrival {

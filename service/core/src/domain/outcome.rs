@@ -79,6 +79,8 @@ pub enum Success {
         claim: ClaimRef,
         /// Its session.
         session: SessionId,
+        /// The revision that ended it.
+        revision: Revision,
     },
     /// The value is written.
     ConfigPut {

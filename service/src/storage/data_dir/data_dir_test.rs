@@ -49,10 +49,12 @@ const COMPLETE: [&str; 6] = ["CURRENT_STATE", "LOCK", "identity", "log", "snapsh
 fn an_empty_directory_becomes_a_new_node_and_stays_it() {
     let (_dir, root) = root();
     let identity = open(&root).unwrap().identity();
-    assert_eq!(identity, Identity { node_id: identity.node_id, name: "node-0".into(), cluster_id: None });
+    assert_eq!(
+        identity,
+        Identity { node_id: identity.node_id, name: "node-0".into(), cluster_id: None, founder: false }
+    );
     assert_eq!(names(&root), COMPLETE);
-    let again = DataDir::open(&root, "another-name", &Expected::default()).unwrap();
-    assert_eq!(again.identity(), identity, "the name is only a label");
+    assert_eq!(open(&root).unwrap().identity(), identity);
 }
 
 #[test]
@@ -76,15 +78,15 @@ fn a_directory_in_use_is_refused() {
 fn a_cluster_id_is_set_once_and_refuses_another() {
     let (_dir, root) = root();
     let data = open(&root).unwrap();
-    let red = Expected { cluster_id: Some("red".into()), node_id: None };
-    data.set_cluster_id("red").unwrap();
-    data.set_cluster_id("red").unwrap();
-    assert!(matches!(data.set_cluster_id("blue"), Err(OpenError::AnotherCluster { .. })));
+    let red = Expected { cluster_id: Some("red".into()) };
+    data.join_cluster("red").unwrap();
+    data.join_cluster("red").unwrap();
+    assert!(matches!(data.join_cluster("blue"), Err(OpenError::AnotherCluster { .. })));
     drop(data);
     let data = DataDir::open(&root, "node-0", &red).unwrap();
     assert_eq!(data.identity().cluster_id.as_deref(), Some("red"));
     drop(data);
-    let blue = Expected { cluster_id: Some("blue".into()), node_id: None };
+    let blue = Expected { cluster_id: Some("blue".into()) };
     let error = DataDir::open(&root, "node-0", &blue).unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -95,24 +97,32 @@ fn a_cluster_id_is_set_once_and_refuses_another() {
 #[test]
 fn a_directory_that_belongs_to_no_cluster_may_join_the_expected_one() {
     let (_dir, root, _) = used();
-    let red = Expected { cluster_id: Some("red".into()), node_id: None };
+    let red = Expected { cluster_id: Some("red".into()) };
     assert_eq!(DataDir::open(&root, "node-0", &red).unwrap().identity().cluster_id, None);
 }
 
 #[test]
-fn another_nodes_directory_is_refused() {
+fn another_nodes_directory_is_refused_and_says_whose_it_is() {
     let (_dir, root, identity) = used();
-    let other = NodeId::new(identity.node_id.as_u64() ^ 2).unwrap();
-    let expecting = |node_id| Expected { cluster_id: None, node_id: Some(node_id) };
-    DataDir::open(&root, "node-0", &expecting(identity.node_id)).unwrap();
-    let error = DataDir::open(&root, "node-0", &expecting(other)).unwrap_err();
-    assert!(
-        matches!(error, OpenError::AnotherNode { found, expected, .. } if (found, expected) == (identity.node_id, other))
-    );
-    let (_empty, empty) = self::root();
-    let error = DataDir::open(&empty, "node-0", &expecting(other)).unwrap_err();
-    assert!(matches!(error, OpenError::AnotherNode { .. }), "an empty disk is not that node's");
-    assert_eq!(names(&empty), ["LOCK"]);
+    let error = DataDir::open(&root, "node-1", &Expected::default()).unwrap_err();
+    let OpenError::AnotherNode { node, found, expected, .. } = error else { panic!("{error}") };
+    assert_eq!((node, &*found, &*expected), (identity.node_id, "node-0", "node-1"));
+}
+
+#[test]
+fn only_the_founder_of_a_cluster_may_go_on_founding_it() {
+    let (_dir, founder) = root();
+    let data = open(&founder).unwrap();
+    data.found_cluster("red").unwrap();
+    data.found_cluster("red").unwrap();
+    data.join_cluster("red").unwrap();
+    assert!(matches!(data.found_cluster("blue"), Err(OpenError::AnotherCluster { .. })));
+    drop(data);
+    open(&founder).unwrap().found_cluster("red").unwrap();
+    let (_dir, member) = root();
+    let data = open(&member).unwrap();
+    data.join_cluster("red").unwrap();
+    assert!(matches!(data.found_cluster("red"), Err(OpenError::AnotherCluster { .. })));
 }
 
 #[test]
@@ -147,15 +157,19 @@ fn every_flipped_bit_of_identity_and_pointer_is_damage() {
 
 #[test]
 fn golden_bytes_of_the_identity() {
-    let identity =
-        Identity { node_id: NodeId::new(5).unwrap(), name: "n".into(), cluster_id: Some("c".into()) };
+    let identity = Identity {
+        node_id: NodeId::new(5).unwrap(),
+        name: "n".into(),
+        cluster_id: Some("c".into()),
+        founder: true,
+    };
     let (_dir, root) = root();
     fs::create_dir(&root).unwrap();
     super::write_identity(&root, &identity).unwrap();
     assert_eq!(super::read_identity(&root).unwrap(), identity);
     let bytes = fs::read(root.join(IDENTITY)).unwrap();
     assert_eq!(bytes[0], 1);
-    assert_eq!(bytes[5..], [5, 1, b'n', 1, 1, b'c']);
+    assert_eq!(bytes[5..], [5, 1, b'n', 1, 1, b'c', 1]);
     super::write_pointer(&root, "0000000000000001").unwrap();
     let bytes = fs::read(root.join(CURRENT_STATE)).unwrap();
     assert_eq!((bytes[0], &bytes[5..]), (1, b"0000000000000001".as_slice()));

@@ -16,8 +16,9 @@ use crate::durability::load::NAMESPACE;
 
 /// Entries between two snapshots and entries kept below one, for a log that soon ends.
 const SHORT_LOG: [&str; 4] = ["--raft-snapshot-entries", "200", "--raft-keep-entries", "50"];
-/// Writes while the follower is away: several snapshots of the short log, and little for the usual one.
-const WRITES_AWAY: u32 = 700;
+/// Writes while the follower is away: several purges of the short log, which go by the thousand, and little for the
+/// usual one.
+const WRITES_AWAY: u32 = 2_000;
 /// Keys that are written; each is overwritten and some are deleted.
 const KEYS: u32 = 100;
 /// Writes that are under way at the same time.
@@ -32,7 +33,7 @@ async fn a_follower_that_was_away_for_less_than_the_log_keeps_catches_up_without
     let mut cluster = Cluster::start(3).await?;
     let result = away(&mut cluster).await;
     let installed = result.map_err(|error| cluster.explain(error))?;
-    ensure!(installed == 0, "{installed} snapshots were installed");
+    ensure!(installed < 0.5, "{installed} snapshots were installed");
     Ok(())
 }
 
@@ -43,13 +44,13 @@ async fn a_follower_that_was_away_for_longer_than_the_log_keeps_is_sent_a_snapsh
     let mut cluster = Cluster::start_with(3, &NodeOptions { args, env: Vec::new() }).await?;
     let result = away(&mut cluster).await;
     let installed = result.map_err(|error| cluster.explain(error))?;
-    ensure!(0 < installed, "no snapshot was installed");
+    ensure!(0.5 < installed, "no snapshot was installed");
     Ok(())
 }
 
 /// Takes a follower away while the others work, waits until it is equal to them, then makes the cluster depend on
 /// it. The snapshots that it installed.
-async fn away(cluster: &mut Cluster) -> Result<u64> {
+async fn away(cluster: &mut Cluster) -> Result<f64> {
     let leader = cluster.wait_leader().await?;
     let (follower, other) = ((leader + 1) % 3, (leader + 2) % 3);
     let endpoints = cluster.endpoints();
@@ -88,7 +89,7 @@ async fn away(cluster: &mut Cluster) -> Result<u64> {
     write(&client, "after", KEYS).await?;
     let item = client.get_config(NAMESPACE, "after/0", &ReadQuery::default()).await?;
     ensure!(!item.value.bytes.is_empty(), "an empty value");
-    Ok(if installed < 0.5 { 0 } else { 1 })
+    Ok(installed)
 }
 
 /// Writes `count` values to keys below `prefix`, and deletes each tenth key of the first round.

@@ -294,7 +294,10 @@ fn a_forced_release_ends_exactly_the_claim_with_that_token() {
     assert_eq!(store.refusal(force(3)), Rejection::TokenMismatch { held: vec![token(4)] });
     let applied = store.apply(force(4));
     let claim = claim_ref("lock", "x");
-    assert_eq!(applied.outcome, Ok(Success::ForceReleased { claim, session: id("a") }));
+    assert_eq!(
+        applied.outcome,
+        Ok(Success::ForceReleased { claim, session: id("a"), revision: applied.events[0].revision })
+    );
     assert_eq!(grants(&applied), [("y".to_owned(), 7)]);
     assert_eq!(store.refusal(force(4)), Rejection::TokenMismatch { held: vec![token(7)] });
     let refusal = store.refusal(try_lock("lock", "x", "a"));

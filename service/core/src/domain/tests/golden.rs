@@ -155,7 +155,7 @@ fn outcomes() -> Vec<Outcome> {
         }),
         Ok(Success::WaitTimedOut),
         Ok(Success::Released),
-        Ok(Success::ForceReleased { claim: claim_ref("a/lock", "x"), session: id("s") }),
+        Ok(Success::ForceReleased { claim: claim_ref("a/lock", "x"), session: id("s"), revision: rev(300) }),
         Ok(Success::ConfigPut { create_revision, mod_revision, version: 5 }),
         Ok(Success::ConfigDeleted { revision: Some(rev(300)) }),
         Ok(Success::Expired { sessions: 1, waits: 2 }),

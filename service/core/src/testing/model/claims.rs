@@ -232,7 +232,7 @@ impl Model {
         let revision = self.take_revision();
         self.end_claim(&claim, EndReason::Forced, revision, events);
         self.grant_what_is_free(events);
-        Ok(Success::ForceReleased { claim, session })
+        Ok(Success::ForceReleased { claim, session, revision })
     }
 
     /// Ends a live claim, and the session that it made; grants nothing.

@@ -1,0 +1,276 @@
+//! A cluster as the command line works with it: over the client alone, with errors that a person can act on.
+
+use std::time::{Duration, Instant};
+
+use holdfast_api::ErrorCode;
+use holdfast_api::client::{Client, ClientError};
+use holdfast_api::cluster::{
+    AddMemberRequest, ClusterView, JoinRole, MemberRole, MemberView, MembershipView, NodeId, NodeView,
+    PromoteRequest,
+};
+
+use crate::exit::{Ending, Fatal};
+
+/// How long a look may take before it is given up.
+const LOOK_DEADLINE: Duration = Duration::from_secs(5);
+/// How long the leader itself is asked; without its view there is still that of the node that answered.
+const LEADER_DEADLINE: Duration = Duration::from_secs(2);
+/// Pause between two looks at a node that is catching up.
+const JOIN_LOOK_PERIOD: Duration = Duration::from_millis(50);
+/// How long nothing may change while a node joins.
+const JOIN_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What to do about a refusal.
+const ADVICE: [(ErrorCode, &str); 7] = [
+    (
+        ErrorCode::AlreadyBootstrapped,
+        "`holdfast cluster add` makes other nodes join that cluster; a new cluster needs a node with an empty data directory",
+    ),
+    (ErrorCode::ChangeInFlight, "wait a moment and try again; only one change happens at a time"),
+    (
+        ErrorCode::MembershipChanged,
+        "look at `holdfast cluster status`, and try again if the change is still wanted",
+    ),
+    (
+        ErrorCode::NotCaughtUp,
+        "wait until `holdfast cluster status` shows the member healthy and with a small lag",
+    ),
+    (
+        ErrorCode::WouldLoseQuorum,
+        "bring back the members that do not answer, or remove those first; `holdfast cluster status` names them",
+    ),
+    (ErrorCode::LastVoter, "add and promote another node first"),
+    (
+        ErrorCode::NoLeader,
+        "a majority of the voters must run and reach one another; `holdfast cluster status` shows what one node sees",
+    ),
+];
+
+/// What a joining node is to become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Goal {
+    /// A member that copies the log.
+    Learner,
+    /// A member that votes.
+    Voter,
+}
+
+/// A cluster behind some endpoints.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    client: Client,
+    endpoints: String,
+}
+
+impl Cluster {
+    /// The cluster behind these endpoints; nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`Fatal`] names the endpoint that is none.
+    pub(super) fn at(endpoints: &[String]) -> Result<Self, Fatal> {
+        let client = Client::new(endpoints).map_err(|error| Fatal::new(Ending::Usage, error.to_string()))?;
+        Ok(Self { client, endpoints: endpoints.join(", ") })
+    }
+
+    /// The client, for calls of which there is no more to say.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Why a call failed: what was tried, where, and what to do.
+    pub(super) fn failed(&self, what: &str, error: &ClientError) -> Fatal {
+        let known = error.code().and_then(|code| ADVICE.iter().find(|(about, _)| *about == code));
+        let advice = match (error, known) {
+            (_, Some((_, advice))) => advice,
+            (ClientError::Unreachable { .. }, None) => {
+                "check that the node runs and that this is the address of its API; --endpoint or HOLDFAST_ENDPOINT names it"
+            }
+            (ClientError::OutcomeUnknown { .. }, None) => {
+                "it may have happened or still happen: look at `holdfast cluster status` first"
+            }
+            (ClientError::Protocol { .. }, None) => "check that this is the API of a Holdfast node",
+            (ClientError::Problem(_) | ClientError::InvalidRequest(_), None) => {
+                "`holdfast cluster status` shows what there is"
+            }
+        };
+        Fatal::new(
+            Ending::RequestFailed,
+            format!("cannot {what}: {error}\n  asked: {}\n  next:  {advice}", self.endpoints),
+        )
+    }
+
+    /// A refusal that needs no request.
+    pub(super) fn refused(&self, what: &str, why: &str, advice: &str) -> Fatal {
+        Fatal::new(
+            Ending::RequestFailed,
+            format!("cannot {what}: {why}\n  asked: {}\n  next:  {advice}", self.endpoints),
+        )
+    }
+
+    /// The cluster as the endpoint that answers sees it.
+    ///
+    /// # Errors
+    /// [`Fatal`] when none answers.
+    pub(super) async fn view(&self) -> Result<ClusterView, Fatal> {
+        let answer = self.client.with_deadline(LOOK_DEADLINE).cluster().await;
+        Ok(answer.map_err(|error| self.failed("look at the cluster", &error))?.value)
+    }
+
+    /// The same, with the members as the leader sees them if it can be asked: only it knows how they do.
+    ///
+    /// # Errors
+    /// As [`Cluster::view`].
+    pub(super) async fn view_with_health(&self) -> Result<ClusterView, Fatal> {
+        let mut view = self.view().await?;
+        if let Some(led) = leader_view(&view).await {
+            view.members = led.members;
+            view.membership_log_id = led.membership_log_id;
+            view.joint = led.joint;
+            view.removed = led.removed;
+        }
+        Ok(view)
+    }
+
+    /// The membership that a change starts from, as the server compares it.
+    ///
+    /// # Errors
+    /// [`Fatal`] when there is no cluster yet.
+    pub(super) async fn membership(&self, what: &str) -> Result<(ClusterView, String), Fatal> {
+        let view = self.view_with_health().await?;
+        match view.membership_log_id.clone() {
+            Some(expected) => Ok((view, expected)),
+            None => Err(self.refused(
+                what,
+                &format!("node {} ({}) belongs to no cluster yet", view.name, view.node_id),
+                "`holdfast cluster bootstrap` begins a cluster; to use one that exists, name one of its members by --endpoint",
+            )),
+        }
+    }
+
+    /// The member that a person names, by id or by a name that only one member has.
+    ///
+    /// # Errors
+    /// [`Fatal`] lists the members when none or several fit.
+    pub(super) fn member<'a>(
+        &self,
+        view: &'a ClusterView,
+        what: &str,
+        named: &str,
+    ) -> Result<&'a MemberView, Fatal> {
+        let by_id =
+            named.parse::<NodeId>().ok().and_then(|id| view.members.iter().find(|member| member.id == id));
+        let mut by_name = view.members.iter().filter(|member| member.name == named);
+        let members = || {
+            let each = view.members.iter().map(|member| format!("{} ({})", member.name, member.id));
+            each.collect::<Vec<_>>().join(", ")
+        };
+        match (by_id, by_name.next(), by_name.next()) {
+            (Some(member), _, _) | (None, Some(member), None) => Ok(member),
+            (None, None, _) => Err(self.refused(
+                what,
+                &format!("no member has the id or the name {named}"),
+                &format!("name one of the members: {}", members()),
+            )),
+            (None, Some(_), Some(_)) => Err(self.refused(
+                what,
+                &format!("several members are named {named}"),
+                &format!("say which by its id: {}", members()),
+            )),
+        }
+    }
+
+    /// Makes a node a member, step by step, and tells how far it is. A node that is one already stays one.
+    ///
+    /// # Errors
+    /// [`Fatal`] when a step is refused for good, or when nothing changes for long.
+    pub(super) async fn join(
+        &self,
+        node: &NodeView,
+        goal: Goal,
+        mut tell: impl FnMut(&str),
+    ) -> Result<MembershipView, Fatal> {
+        let what = format!("add {} ({}, {})", node.name, node.id, node.api);
+        let mut seen = String::new();
+        let mut seen_at = Instant::now();
+        loop {
+            let (view, expected) = self.membership(&what).await?;
+            if view.removed.contains(&node.id) {
+                return Err(self.refused(
+                    &what,
+                    "it was removed from this cluster, for ever",
+                    "start it on an empty data directory, as a new node",
+                ));
+            }
+            let member = view.members.iter().find(|member| member.id == node.id);
+            let settled = view.joint.is_none();
+            let step = match member {
+                Some(MemberView { role: MemberRole::Voter | MemberRole::Observer, .. }) if settled => None,
+                Some(_) if goal == Goal::Learner => None,
+                Some(member) if member.role == MemberRole::Learner => {
+                    let request = PromoteRequest { expected_membership_log_id: expected.clone() };
+                    Some(self.client.promote_member(node.id, &request).await)
+                }
+                // A change that is half done finishes by itself.
+                Some(_) => Some(Err(change_in_flight())),
+                None => Some(self.client.add_member(&join_request(node, expected.clone())).await),
+            };
+            match step {
+                None => return Ok(MembershipView { membership_log_id: expected, members: view.members }),
+                Some(Ok(_)) => {}
+                Some(Err(error)) if goal == Goal::Voter && passes(&error) => {}
+                Some(Err(error)) => return Err(self.failed(&what, &error)),
+            }
+            let now = progress(node, member);
+            if now != seen {
+                tell(&now);
+                (seen, seen_at) = (now, Instant::now());
+            } else if JOIN_PATIENCE <= seen_at.elapsed() {
+                let why = format!("nothing has changed for {} s: {seen}", JOIN_PATIENCE.as_secs());
+                let advice = "look at that node's log: it must reach the leader's peer address, and the leader its own; \
+                              the same command goes on where this one ended";
+                return Err(self.refused(&what, &why, advice));
+            }
+            tokio::time::sleep(JOIN_LOOK_PERIOD).await;
+        }
+    }
+}
+
+/// The leader's own view, if it is another node than the one that answered and can be reached from here.
+async fn leader_view(view: &ClusterView) -> Option<ClusterView> {
+    let leader = view.leader.filter(|leader| *leader != view.node_id)?;
+    let member = view.members.iter().find(|member| member.id == leader)?;
+    let client = Client::builder([&member.api]).deadline(LEADER_DEADLINE).build().ok()?;
+    let led = client.cluster().await.ok()?.value;
+    (led.cluster_id == view.cluster_id && led.leader == Some(led.node_id)).then_some(led)
+}
+
+fn join_request(node: &NodeView, expected_membership_log_id: String) -> AddMemberRequest {
+    AddMemberRequest {
+        id: node.id,
+        name: node.name.clone(),
+        api: node.api.clone(),
+        peer: node.peer.clone(),
+        gossip: node.gossip.clone(),
+        role: JoinRole::Voter,
+        expected_membership_log_id,
+    }
+}
+
+/// Whether another look may find the step done or possible.
+fn passes(error: &ClientError) -> bool {
+    let passing = [ErrorCode::ChangeInFlight, ErrorCode::NotCaughtUp, ErrorCode::MembershipChanged];
+    error.code().is_some_and(|code| passing.contains(&code))
+}
+
+fn change_in_flight() -> ClientError {
+    holdfast_api::Problem::new(ErrorCode::ChangeInFlight, "another membership change is not finished").into()
+}
+
+fn progress(node: &NodeView, member: Option<&MemberView>) -> String {
+    let name = &node.name;
+    match member {
+        None => format!("{name}: added as a learner"),
+        Some(MemberView { lag: Some(lag), .. }) => format!("{name}: learner, {lag} entries behind"),
+        Some(MemberView { lag: None, .. }) => format!("{name}: learner"),
+    }
+}
