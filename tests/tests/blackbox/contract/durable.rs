@@ -84,10 +84,11 @@ async fn one_holder_at_a_time(cluster: &mut Cluster) -> Verdict {
     let stop = CancellationToken::new();
     let kill = async {
         let recorder = workload.recorder();
-        let begun = poll("the contest to begin", SETTLE_LIMIT, async || match recorder.count() {
-            count if 60 < count => Seen::Ready(()),
-            count => Seen::NotYet(format!("{count} operations")),
-        });
+        let begun =
+            poll("the contest to begin", SETTLE_LIMIT, async || match recorder.history().operations.len() {
+                count if 60 < count => Seen::Ready(()),
+                count => Seen::NotYet(format!("{count} operations")),
+            });
         begun.await?;
         let leader = cluster.wait_leader().await?;
         cluster.node_mut(leader).restart()?;
