@@ -15,6 +15,8 @@ use crate::contract::trial::{Failure, Verdict, breach, caught, kept, vacuous};
 const LONG_TTL_MS: u64 = 60_000;
 /// Longer than a seeded server holds its fsync back.
 const QUIET: Duration = Duration::from_secs(1);
+/// How long a node that was started alone may take to recall the term of its vote.
+const RECALL_LIMIT: Duration = Duration::from_secs(5);
 /// Kills of all nodes right after a grant.
 const KILLS: u32 = 2;
 /// Grants that the contest for one lock must at least see.
@@ -50,14 +52,15 @@ async fn votes_survive(cluster: &mut Cluster) -> Verdict {
     cluster.kill_all()?;
     for (index, promised) in promised.iter().enumerate() {
         cluster.node_mut(index).start()?;
-        let remembered =
-            poll("the node to answer", SETTLE_LIMIT, async || match term(cluster, index).await {
-                Ok(term) => Seen::Ready(term),
-                Err(error) => Seen::NotYet(format!("{error:#}")),
-            });
-        let remembered = remembered.await?;
-        if remembered < *promised {
+        // Its first answers may come before Raft has read the vote from the disk, hence the patience.
+        let mut remembered = None;
+        let recalled = poll("the node to recall its term", RECALL_LIMIT, async || {
+            remembered = term(cluster, index).await.ok().or(remembered);
+            if remembered < Some(*promised) { Seen::NotYet(String::new()) } else { Seen::Ready(()) }
+        });
+        if recalled.await.is_err() {
             let name = cluster.nodes()[index].name();
+            let remembered = remembered.with_context(|| format!("{name} did not answer"))?;
             return Err(breach(format!("{name} was in term {promised} and woke up in term {remembered}")));
         }
         cluster.node_mut(index).kill()?;
