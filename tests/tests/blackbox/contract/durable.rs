@@ -1,8 +1,11 @@
 //! L1 and L2: what kills must not undo. A vote that was given, a token that was handed out.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use holdfast_tests::harness::{Cluster, Seen, Tally, Workload, WorkloadOptions, poll};
 use holdfast_tests::history::{Ledger, Rule, check_contract};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::contract::api::{Api, SETTLE_LIMIT};
@@ -10,6 +13,10 @@ use crate::contract::trial::{Failure, Verdict, breach, caught, kept, vacuous};
 
 /// A session that outlives the restarts of a trial.
 const LONG_TTL_MS: u64 = 60_000;
+/// Longer than a seeded server holds its fsync back.
+const QUIET: Duration = Duration::from_secs(1);
+/// How long a node that was started alone may take to recall the term of its vote.
+const RECALL_LIMIT: Duration = Duration::from_secs(5);
 /// Kills of all nodes right after a grant.
 const KILLS: u32 = 2;
 /// Grants that the contest for one lock must at least see.
@@ -45,14 +52,15 @@ async fn votes_survive(cluster: &mut Cluster) -> Verdict {
     cluster.kill_all()?;
     for (index, promised) in promised.iter().enumerate() {
         cluster.node_mut(index).start()?;
-        let remembered =
-            poll("the node to answer", SETTLE_LIMIT, async || match term(cluster, index).await {
-                Ok(term) => Seen::Ready(term),
-                Err(error) => Seen::NotYet(format!("{error:#}")),
-            });
-        let remembered = remembered.await?;
-        if remembered < *promised {
+        // Its first answers may come before Raft has read the vote from the disk, hence the patience.
+        let mut remembered = None;
+        let recalled = poll("the node to recall its term", RECALL_LIMIT, async || {
+            remembered = term(cluster, index).await.ok().or(remembered);
+            if remembered < Some(*promised) { Seen::NotYet(String::new()) } else { Seen::Ready(()) }
+        });
+        if recalled.await.is_err() {
             let name = cluster.nodes()[index].name();
+            let remembered = remembered.with_context(|| format!("{name} did not answer"))?;
             return Err(breach(format!("{name} was in term {promised} and woke up in term {remembered}")));
         }
         cluster.node_mut(index).kill()?;
@@ -118,9 +126,11 @@ async fn l2(cluster: &mut Cluster) -> Verdict {
     for round in 0..KILLS {
         let leader = cluster.wait_leader().await?;
         let api = Api::of(cluster, leader)?;
-        let (session, claim) = (format!("s{round}"), format!("c{round}"));
-        api.open_session(&session, LONG_TTL_MS).await?;
-        let token = api.try_lock("l", &claim, &session).await?.expect(201)?.token()?;
+        let (claim, next) = (format!("claim-{round}"), format!("next-{round}"));
+        let by_own_session = json!({ "ttl_ms": LONG_TTL_MS });
+        // The fsync of an earlier entry would carry the grant along: the grant has to be the only one under way.
+        tokio::time::sleep(QUIET).await;
+        let token = api.put_claim("l", &claim, &by_own_session).await?.expect(201)?.token()?;
         cluster.kill_all()?;
         increased(&mut last_token, token)?;
         cluster.start_all()?;
@@ -133,8 +143,7 @@ async fn l2(cluster: &mut Cluster) -> Verdict {
         }
         let api = Api::of(cluster, 0)?;
         api.release("l", &claim).await?;
-        let next = format!("next-{round}");
-        let token = api.try_lock("l", &next, &session).await?.expect(201)?.token()?;
+        let token = api.put_claim("l", &next, &by_own_session).await?.expect(201)?.token()?;
         increased(&mut last_token, token)?;
         api.release("l", &next).await?;
     }

@@ -48,12 +48,12 @@ async fn lost_in_time(cluster: &mut Cluster) -> Verdict {
     ensure_that(lost == Ok(Lost::LeaseRanOut), "the lease ran out")?;
     ensure_that(!is_held && remaining.is_zero(), "a lost guard is not held")?;
     let lasted = lost_at - paused;
-    ensure_that(lasted <= TTL, "the guard was believed longer than a TTL")?;
-    ensure_that(left <= lasted + Duration::from_millis(50), "the guard was lost before its time")?;
+    ensure_that(lasted <= TTL, "the guard is believed for a TTL at most")?;
+    ensure_that(left <= lasted + Duration::from_millis(50), "the guard is believed for all of its time")?;
 
     let (granted_at, granted) = rival.await.context("the rival panicked")?;
     let token = granted?.expect(201)?.token()?;
-    ensure_that(lost_at < granted_at, "the rival was granted before the guard was lost")?;
+    ensure_that(lost_at < granted_at, "the guard is lost before the rival is granted")?;
     ensure_that(guard.fencing_token() < token, "the rival's token is larger")?;
     ensure_that(!guard.is_held(), "a lost guard never comes back")?;
     Ok(())
