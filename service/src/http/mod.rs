@@ -99,7 +99,7 @@ impl App {
 pub(crate) fn router(app: Arc<App>) -> Router {
     let namespace = "/v1/namespaces/{namespace}";
     let lock = "/v1/namespaces/{namespace}/locks/{lock}";
-    Router::new()
+    let routes = Router::new()
         .route("/v1/namespaces", get(namespaces::list))
         .route(namespace, put(namespaces::put).get(namespaces::get).delete(namespaces::delete))
         .route("/v1/sessions", get(sessions::list).post(sessions::post))
@@ -124,7 +124,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/errors/{code}", get(ops::error_page))
         .fallback(no_route)
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), around))
-        .with_state(app)
+        .with_state(app);
+    Router::new().fallback_service(routes).layer(axum::middleware::from_fn(explain_method))
 }
 
 async fn no_route(request: Request) -> ApiError {
@@ -161,9 +162,6 @@ async fn around(State(app): State<Arc<App>>, mut request: Request, next: Next) -
         next.run(request).instrument(span.clone()).await
     };
     drop(in_flight);
-    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
-        response = method_not_allowed(&method, response);
-    }
     if is_plain_refusal(&response) {
         response =
             ApiError::new(ErrorCode::InvalidName, "the path is not UTF-8 once it is decoded").into_response();
@@ -193,14 +191,22 @@ fn is_plain_refusal(response: &Response) -> bool {
         && content_type.is_some_and(|value| value.as_bytes().starts_with(b"text/plain"))
 }
 
-/// The router's own refusal, as a problem document that keeps its `Allow`.
-fn method_not_allowed(method: &axum::http::Method, refusal: Response) -> Response {
-    let allow = refusal.headers().get(axum::http::header::ALLOW).cloned();
-    // The router writes `Allow` on the way out, after this.
-    let detail = format!("{method} is not allowed here; the header Allow names the methods that are");
-    let mut response = ApiError::new(ErrorCode::MethodNotAllowed, detail).into_response();
-    if let Some(allow) = allow {
-        response.headers_mut().insert(axum::http::header::ALLOW, allow);
+/// Turns the router's own refusal of a method into a problem document. It is outside the router, because the router
+/// writes `Allow` last.
+async fn explain_method(request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let response = next.run(request).await;
+    if response.status() != StatusCode::METHOD_NOT_ALLOWED {
+        return response;
     }
-    response
+    let allow = response.headers().get(axum::http::header::ALLOW).and_then(|value| value.to_str().ok());
+    let detail =
+        format!("{method} is not allowed here; allowed: {}", allow.unwrap_or("nothing").replace(',', ", "));
+    let mut problem = ApiError::new(ErrorCode::MethodNotAllowed, detail).into_response();
+    for (name, value) in response.headers() {
+        if !problem.headers().contains_key(name) && name != axum::http::header::CONTENT_LENGTH {
+            problem.headers_mut().insert(name, value.clone());
+        }
+    }
+    problem
 }

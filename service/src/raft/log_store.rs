@@ -100,7 +100,8 @@ impl LogStore {
         entries.collect::<Result<_, _>>().map_err(io::Error::other)
     }
 
-    fn vote(&self) -> io::Result<Option<Vote>> {
+    /// For whom this node voted last.
+    pub(super) fn vote(&self) -> io::Result<Option<Vote>> {
         self.read_meta(MetaRow::Vote)
     }
 

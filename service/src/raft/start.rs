@@ -36,6 +36,9 @@ const PAYLOAD_ENTRIES: u64 = 300;
 /// Entries purged at once.
 const PURGE_ENTRIES: u64 = 1_024;
 
+/// How long the consensus may take to report what it found on the disk.
+const RECALL_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Why the consensus could not start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
@@ -127,9 +130,14 @@ pub(crate) async fn start(
     let node = data.identity().node_id;
     let consensus = |error: &dyn std::fmt::Display| StartError::Consensus(error.to_string());
     let config = consensus_config(settings).validate().map_err(|error| consensus(&error))?;
+    let voted = log.vote().map_err(|error| consensus(&error))?;
     let raft = HoldfastRaft::new(node, Arc::new(config), Network::new(pool, node), log, state_machine)
         .await
         .map_err(|error| consensus(&error))?;
+    // Nobody may be told of a term before the one that this node voted in.
+    let known = |metrics: &RaftMetrics<TypeConfig>| voted.is_none_or(|voted| voted <= metrics.vote);
+    let recalled = raft.wait(Some(RECALL_PATIENCE)).metrics(known, "the vote is recalled").await;
+    recalled.map_err(|error| consensus(&error))?;
     let (status, status_watch) =
         watch::channel(Arc::new(status_of(&raft.metrics().borrow_watched(), *applied_watch.borrow())));
     let watcher = tokio::spawn(watch_status(raft.clone(), applied_watch.clone(), status, counters));

@@ -1,3 +1,5 @@
+//! When deadlines are due, renewed, stalled and settled.
+
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 

@@ -1,3 +1,5 @@
+//! Claims: taken, replayed, released, forced, and what each leaves behind.
+
 use super::{
     QUEUE, Store, acquire, claim_ref, create, default_ns, end, grants, id, lock_ref, ns, queue, queue_own,
     release, rev, token, try_lock, try_own, wait_ref,

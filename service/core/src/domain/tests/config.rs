@@ -1,3 +1,5 @@
+//! Config values: preconditions, guards, versions and lists at a revision.
+
 use bytes::Bytes;
 
 use super::{Store, config_key, default_ns, ns, put, put_guarded, put_if, release, rev, token, try_own};

@@ -1,3 +1,5 @@
+//! What an `Expire` entry ends, and when it is void.
+
 use super::{
     Store, create, create_delayed, expire, grants, id, leader, queue, queue_own, rev, session_ref, try_lock,
     try_own, wait_ref,

@@ -1,3 +1,5 @@
+//! Locks: queues, lock delays and what an idle lock remembers.
+
 use super::{
     Store, claim_ref, create_delayed, end, expire, grants, lock_ref, queue, release, rev, token, try_lock,
 };

@@ -1,3 +1,5 @@
+//! Namespaces: created, deleted when empty, created again.
+
 use super::{Store, config_key, default_ns, expire, ns, put, rev, token};
 use crate::domain::{
     Acquire, Change, ClaimOwner, ClaimRef, Command, ConfigQuery, DeleteConfig, EndReason, Event, IfHeld,

@@ -1,3 +1,5 @@
+//! Idempotency records: answered, refused, and dropped within their bounds.
+
 use super::{Store, create, end, put, put_if, rev, scope, try_lock};
 use crate::domain::{
     Applied, Command, Holder, Precondition, Rejection, ReplayKey, Settings, Success, Table, key, record,

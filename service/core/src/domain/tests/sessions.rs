@@ -1,3 +1,5 @@
+//! Sessions: created, replayed, ended with all that they own.
+
 use super::{
     Store, claim_ref, create, default_ns, end, grants, id, queue, rev, spec, token, try_lock, try_own,
 };

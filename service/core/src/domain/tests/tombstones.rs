@@ -1,3 +1,5 @@
+//! Ended ids: remembered, and forgotten within their bounds.
+
 use super::{Store, claim_ref, create, end, id, put, release, rev, try_lock, try_own};
 use crate::domain::{ClaimState, EndReason, Rejection, Settings, Success};
 use crate::limits::DROPPED_PER_ENTRY_MAX;

@@ -1,3 +1,5 @@
+//! Views: what answers read from the tables.
+
 use std::collections::BTreeSet;
 
 use super::{
