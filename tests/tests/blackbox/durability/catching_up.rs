@@ -19,6 +19,8 @@ const SHORT_LOG: [&str; 4] = ["--raft-snapshot-entries", "200", "--raft-keep-ent
 /// Writes while the follower is away: several purges of the short log, which go by the thousand, and little for the
 /// usual one.
 const WRITES_AWAY: u32 = 2_000;
+/// Rounds of such writes until the log must have been purged beyond what the follower has.
+const ROUNDS_MAX: u32 = 8;
 /// Keys that are written; each is overwritten and some are deleted.
 const KEYS: u32 = 100;
 /// Writes that are under way at the same time.
@@ -31,7 +33,7 @@ const CATCH_UP_LIMIT: Duration = Duration::from_secs(60);
 async fn a_follower_that_was_away_for_less_than_the_log_keeps_catches_up_without_a_snapshot() -> Result<()> {
     let _turn = serial().await;
     let mut cluster = Cluster::start(3).await?;
-    let result = away(&mut cluster).await;
+    let result = away(&mut cluster, LogKeeps::WhatItLacks).await;
     let installed = result.map_err(|error| cluster.explain(error))?;
     ensure!(installed < 0.5, "{installed} snapshots were installed");
     Ok(())
@@ -42,15 +44,22 @@ async fn a_follower_that_was_away_for_longer_than_the_log_keeps_is_sent_a_snapsh
     let _turn = serial().await;
     let args = SHORT_LOG.map(str::to_owned).to_vec();
     let mut cluster = Cluster::start_with(3, &NodeOptions { args, env: Vec::new() }).await?;
-    let result = away(&mut cluster).await;
+    let result = away(&mut cluster, LogKeeps::TooLittle).await;
     let installed = result.map_err(|error| cluster.explain(error))?;
     ensure!(0.5 < installed, "no snapshot was installed");
     Ok(())
 }
 
+/// Whether the leader's log still has what the follower lacks when it comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LogKeeps {
+    WhatItLacks,
+    TooLittle,
+}
+
 /// Takes a follower away while the others work, waits until it is equal to them, then makes the cluster depend on
 /// it. The snapshots that it installed.
-async fn away(cluster: &mut Cluster) -> Result<f64> {
+async fn away(cluster: &mut Cluster, log_keeps: LogKeeps) -> Result<f64> {
     let leader = cluster.wait_leader().await?;
     let (follower, other) = ((leader + 1) % 3, (leader + 2) % 3);
     let endpoints = cluster.endpoints();
@@ -58,8 +67,17 @@ async fn away(cluster: &mut Cluster) -> Result<f64> {
     write(&client, "before", KEYS).await?;
     hold_locks(&client, "before").await?;
 
+    let last_index = raft_metric(cluster, follower, "last_log_index").await?;
     cluster.node_mut(follower).kill()?;
-    write(&client, "away", WRITES_AWAY).await?;
+    for round in 1.. {
+        write(&client, "away", WRITES_AWAY).await?;
+        // The log is purged in the background and by the thousand.
+        let purged = raft_metric(cluster, leader, "purged_index").await?;
+        if log_keeps == LogKeeps::WhatItLacks || last_index < purged {
+            break;
+        }
+        ensure!(round < ROUNDS_MAX, "the log goes back to {purged}, the follower ends at {last_index}");
+    }
     hold_locks(&client, "away").await?;
     end_session(&client, "before").await?;
     cluster.node_mut(follower).start()?;
@@ -80,8 +98,7 @@ async fn away(cluster: &mut Cluster) -> Result<f64> {
     for state in &states {
         ensure!(*state == states[leader], "the states differ:\n{state:?}\n{:?}", states[leader]);
     }
-    let metrics = Metrics::scrape(cluster.http(), &cluster.nodes()[follower].ops_url()).await?;
-    let installed = metrics.value("holdfast_raft_snapshots_installed", &[]).context("no such metric")?;
+    let installed = raft_metric(cluster, follower, "snapshots_installed").await?;
 
     // With one of the others gone nothing is acknowledged without the node that was away.
     cluster.wait_serving().await?;
@@ -143,6 +160,11 @@ async fn end_session(client: &Client, name: &str) -> Result<()> {
     client.delete_session(name).await?;
     client.delete_session(&format!("{name}-2")).await?;
     Ok(())
+}
+
+async fn raft_metric(cluster: &Cluster, node: usize, name: &str) -> Result<f64> {
+    let metrics = Metrics::scrape(cluster.http(), &cluster.nodes()[node].ops_url()).await?;
+    metrics.value(&format!("holdfast_raft_{name}"), &[]).with_context(|| format!("no metric {name}"))
 }
 
 async fn last_revision(client: &Client) -> Result<u64> {

@@ -48,17 +48,19 @@ pub(super) struct Evidence {
     pub(super) grants: Vec<Grant>,
     /// Calls that ended without a success, in words.
     pub(super) errors: Vec<String>,
-    /// Acknowledged writes by the node that took the request.
-    pub(super) served_by: BTreeMap<String, usize>,
+    /// Acknowledged writes by the node that took the request, where the client was bound to one.
+    pub(super) taken_by: BTreeMap<String, usize>,
     /// Acknowledged writes by client.
     pub(super) writes_by_worker: Vec<u32>,
 }
 
 impl Evidence {
     /// Notes an acknowledged write of client `worker`.
-    pub(super) fn acknowledge_write(&mut self, worker: u32, write: Write, served_by: Option<String>) {
+    pub(super) fn acknowledge_write(&mut self, worker: u32, write: Write, node: Option<String>) {
         self.writes.push(write);
-        *self.served_by.entry(served_by.unwrap_or_default()).or_default() += 1;
+        if let Some(node) = node {
+            *self.taken_by.entry(node).or_default() += 1;
+        }
         let worker = usize::try_from(worker).unwrap_or(usize::MAX);
         if self.writes_by_worker.len() <= worker {
             self.writes_by_worker.resize(worker + 1, 0);
@@ -74,8 +76,8 @@ impl Evidence {
     /// Fails unless every one of `nodes` nodes took a fair part of the requests.
     pub(super) fn came_through_all_nodes(&self, nodes: usize) -> Result<()> {
         let share = self.writes.len() / nodes / 3;
-        let fair = self.served_by.values().filter(|taken| share <= **taken).count();
-        ensure!(fair == nodes, "requests were taken by {:?}", self.served_by);
+        let fair = self.taken_by.values().filter(|taken| share <= **taken).count();
+        ensure!(fair == nodes, "requests were taken by {:?}", self.taken_by);
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use holdfast_tests::harness::{Cluster, Seen, poll, serial};
 
-use crate::durability::load::{Done, Load, LoadOptions};
+use crate::durability::load::{Done, Load, LoadOptions, Route};
 
 /// How often the leader is told to stop.
 const RUNS: usize = 10;
@@ -15,7 +15,8 @@ const STOP_MAX: Duration = Duration::from_secs(25);
 /// Bound on a write by each of the writers.
 const WRITERS_LIMIT: Duration = Duration::from_secs(30);
 
-const LOAD: LoadOptions = LoadOptions { writers: 64, takers: 3, pace: Duration::from_millis(150) };
+const LOAD: LoadOptions =
+    LoadOptions { route: Route::FailOver, writers: 64, takers: 3, pace: Duration::from_millis(150) };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_client_sees_an_error_when_the_leader_is_told_to_stop() -> Result<()> {

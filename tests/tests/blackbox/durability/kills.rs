@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use holdfast_tests::harness::{Cluster, serial};
 use tokio::task::JoinSet;
 
-use crate::durability::load::{Done, Load, LoadOptions, NAMESPACE};
+use crate::durability::load::{Done, Load, LoadOptions, NAMESPACE, Route};
 
 /// Leaders killed by one scenario.
 const LEADER_KILLS: usize = 20;
@@ -26,7 +26,8 @@ const PROBE_PAUSE: Duration = Duration::from_millis(5);
 /// How often the whole cluster is killed.
 const CLUSTER_KILLS: usize = 3;
 
-const LOAD: LoadOptions = LoadOptions { writers: 9, takers: 6, pace: Duration::from_millis(15) };
+const LOAD: LoadOptions =
+    LoadOptions { route: Route::EveryNode, writers: 9, takers: 6, pace: Duration::from_millis(15) };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_killed_leaders_lose_nothing_acknowledged_and_are_replaced_in_time() -> Result<()> {

@@ -19,6 +19,8 @@ use crate::durability::evidence::{Evidence, Grant, Write};
 pub(super) const NAMESPACE: &str = "default";
 /// One attempt may take so long: longer than a change of leader.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(4);
+/// A call through one given node may take so long. That node may be down.
+const NODE_LIMIT: Duration = Duration::from_secs(3);
 /// Longer than any scenario, so that no claim ends by expiry and its tombstone is there to be read at the end.
 const SESSION_TTL_MS: u64 = 3_600_000;
 /// How long a lock taker waits in the queue.
@@ -32,9 +34,20 @@ const RELEASE_TRIES: usize = 10;
 /// A load that makes no progress for so long is stuck.
 const PROGRESS_LIMIT: Duration = Duration::from_secs(60);
 
+/// How the calls of a client are spread over the nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    /// Each call goes through the next node, whether it is up or not.
+    EveryNode,
+    /// The client library goes where it is answered.
+    FailOver,
+}
+
 /// The size of a load.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LoadOptions {
+    /// Which nodes take the calls.
+    pub(super) route: Route,
     /// Clients that write config.
     pub(super) writers: u32,
     /// Clients that take and release locks, three to a lock.
@@ -74,14 +87,9 @@ impl Load {
     pub(super) fn start(endpoints: &[String], options: LoadOptions) -> Self {
         let (evidence, mut tasks, stop) = (Shared::default(), JoinSet::new(), CancellationToken::new());
         for id in 0..options.writers + options.takers {
-            let worker = Worker {
-                id,
-                endpoints: rotated(endpoints, id),
-                evidence: evidence.clone(),
-                pace: options.pace,
-                client: None,
-                calls: 0,
-            };
+            let endpoints = rotated(endpoints, id);
+            let (evidence, clients) = (evidence.clone(), Vec::new());
+            let worker = Worker { id, endpoints, options, evidence, clients, calls: 0 };
             if id < options.writers {
                 tasks.spawn(worker.write(stop.clone()));
             } else {
@@ -146,22 +154,38 @@ fn rotated(endpoints: &[String], by: u32) -> Vec<String> {
 struct Worker {
     id: u32,
     endpoints: Vec<String>,
+    options: LoadOptions,
     evidence: Shared,
-    pace: Duration,
-    client: Option<Client>,
+    /// One for each node, or one for all.
+    clients: Vec<Client>,
     calls: u32,
 }
 
 impl Worker {
-    fn client(&mut self) -> Result<Client> {
+    /// The client of the next call, and the node that it is bound to.
+    fn client(&mut self) -> Result<(Client, Option<String>)> {
         self.calls += 1;
-        if self.calls.is_multiple_of(CALLS_PER_CLIENT) {
-            self.client = None;
+        if self.clients.is_empty() || self.calls.is_multiple_of(CALLS_PER_CLIENT) {
+            self.clients = self.new_clients()?;
         }
-        if self.client.is_none() {
-            self.client = Some(Client::builder(&self.endpoints).attempt_timeout(ATTEMPT_LIMIT).build()?);
-        }
-        self.client.clone().context("a client was just made")
+        let turn = usize::try_from(self.calls)? % self.clients.len();
+        let node = match self.options.route {
+            Route::EveryNode => Some(self.endpoints[turn].clone()),
+            Route::FailOver => None,
+        };
+        Ok((self.clients[turn].clone(), node))
+    }
+
+    fn new_clients(&self) -> Result<Vec<Client>> {
+        let clients = match self.options.route {
+            Route::EveryNode => self
+                .endpoints
+                .iter()
+                .map(|endpoint| Client::builder([endpoint]).deadline(NODE_LIMIT).build())
+                .collect::<Result<_, _>>()?,
+            Route::FailOver => vec![Client::builder(&self.endpoints).attempt_timeout(ATTEMPT_LIMIT).build()?],
+        };
+        Ok(clients)
     }
 
     async fn write(mut self, stop: CancellationToken) -> Result<()> {
@@ -175,20 +199,20 @@ impl Worker {
             };
             let value = format!("{}-{written}", self.id);
             self.put(key, value, WriteOptions::default()).await?;
-            tokio::time::sleep(self.pace).await;
+            tokio::time::sleep(self.options.pace).await;
         }
         Ok(())
     }
 
     async fn put(&mut self, key: String, value: String, options: WriteOptions) -> Result<()> {
-        let client = self.client()?;
+        let (client, node) = self.client()?;
         let asked = Instant::now();
         let answer = client.put_config(NAMESPACE, &key, value.clone(), "text/plain", &options).await;
         match answer {
             Ok(answer) => {
                 let revision = answer.value.mod_revision;
                 let write = Write { key, value, revision };
-                self.evidence.with(|all| all.acknowledge_write(self.id, write, answer.served_by));
+                self.evidence.with(|all| all.acknowledge_write(self.id, write, node));
             }
             // The holder of a live session asked with its own token.
             Err(ClientError::Problem(problem)) if problem.code() == ErrorCode::StaleToken => {
@@ -207,20 +231,20 @@ impl Worker {
     async fn take_locks(mut self, stop: CancellationToken) -> Result<()> {
         let session = format!("taker-{}", self.id);
         let request = SessionRequest { ttl_ms: Some(SESSION_TTL_MS), ..SessionRequest::default() };
-        self.client()?.put_session(&session, &request).await.context("open a session")?;
+        self.client()?.0.put_session(&session, &request).await.context("open a session")?;
         let lock = format!("lock-{}", self.id / 3);
         let mut claims = 0;
         while !stop.is_cancelled() {
             claims += 1;
             let claim = format!("claim-{}-{claims}", self.id);
             self.take(&lock, &claim, &session).await?;
-            tokio::time::sleep(self.pace).await;
+            tokio::time::sleep(self.options.pace).await;
         }
         Ok(())
     }
 
     async fn take(&mut self, lock: &str, claim: &str, session: &str) -> Result<()> {
-        let client = self.client()?;
+        let (client, _) = self.client()?;
         let request = ClaimRequest {
             session: Some(session.to_owned()),
             wait_ms: LOCK_WAIT_MS,
@@ -250,11 +274,12 @@ impl Worker {
             let grant = Grant { lock, claim, token, asked, told, released };
             self.evidence.with(|all| all.grants.push(grant));
         }
-        self.release(&client, lock, claim).await
+        self.release(lock, claim).await
     }
 
-    async fn release(&self, client: &Client, lock: &str, claim: &str) -> Result<()> {
+    async fn release(&mut self, lock: &str, claim: &str) -> Result<()> {
         for _ in 0..RELEASE_TRIES {
+            let (client, _) = self.client()?;
             let asked = Instant::now();
             match client.delete_claim(NAMESPACE, lock, claim).await {
                 Ok(_) => return Ok(()),
