@@ -162,6 +162,7 @@ async fn acquire(app: &App, context: &Context, claim: ClaimRef, body: Body) -> R
 /// Carries the claim out on the leader.
 #[expect(clippy::wildcard_enum_match_arm, reason = "every other outcome is a bug and told as one")]
 async fn serve(app: &App, ask: &Ask) -> Result<Response, ApiError> {
+    let received_at_ms = app.leases.now_ms();
     let waiter = app.waits.register(ask.acquire.claim.clone());
     let applied = app
         .raft
@@ -171,6 +172,10 @@ async fn serve(app: &App, ask: &Ask) -> Result<Response, ApiError> {
     match applied.outcome.map_err(error::from_rejection)? {
         Success::Held { token, session, granted } => {
             let status = if granted { StatusCode::CREATED } else { StatusCode::OK };
+            if !granted && matches!(ask.acquire.owner, ClaimOwner::OwnSession { .. }) {
+                // A client counts its lease from when it sent an unwaited PUT, a repeated one too: so it renews.
+                app.renew(&session, received_at_ms).await?;
+            }
             Ok(held(app, ask, status, token, &session, applied.revision))
         }
         Success::Queued { enqueued, session, position, holders, queued: _ } => {

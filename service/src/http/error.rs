@@ -5,9 +5,10 @@ use holdfast_api::claims::EndReason as ApiEndReason;
 use holdfast_api::locks::HolderView;
 use holdfast_api::{ErrorCode, Problem, header};
 use holdfast_core::InvalidName;
-use holdfast_core::domain::{EndReason, Holder, Rejection, Success};
+use holdfast_core::domain::{EndReason, Holder, Rejection, SessionState, Success};
 use http::{HeaderValue, StatusCode};
 
+use crate::leases::KeepaliveError;
 use crate::raft::{ProposeError, ReadError};
 
 /// A request that was refused or failed, with the document to answer.
@@ -131,6 +132,19 @@ pub(crate) fn from_read(error: ReadError) -> ApiError {
         ReadError::Failed { reason } => {
             outcome_unknown(format!("the node cannot read its state: {reason}"), true)
         }
+    }
+}
+
+/// The problem of a keepalive that is not acknowledged.
+pub(crate) fn from_keepalive(failure: KeepaliveError) -> ApiError {
+    match failure {
+        KeepaliveError::Gone(Some(SessionState::Ended { reason, .. })) => {
+            from_rejection(Rejection::SessionExpired { reason })
+        }
+        KeepaliveError::Gone(Some(SessionState::Live(_)) | None) => {
+            from_rejection(Rejection::SessionNotFound)
+        }
+        KeepaliveError::Read(failure) => from_read(failure),
     }
 }
 

@@ -26,7 +26,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use holdfast_api::{ErrorCode, header};
-use holdfast_core::NodeId;
+use holdfast_core::{NodeId, SessionId};
 use tracing::Instrument;
 
 use crate::auth::{Policy, Resource, Verb};
@@ -81,6 +81,12 @@ impl App {
         self.policy
             .authorize(&context.identity, verb, resources)
             .map_err(|_| ApiError::new(ErrorCode::Forbidden, "the access policy does not allow this"))
+    }
+
+    /// Renews a session by a request that counts as its keepalive.
+    pub(crate) async fn renew(&self, session: &SessionId, received_at_ms: u64) -> Result<(), ApiError> {
+        let kept = self.leases.keepalive(&self.raft, session, received_at_ms).await;
+        kept.map(drop).map_err(error::from_keepalive)
     }
 
     /// This node's place in the cluster.

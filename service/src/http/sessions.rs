@@ -22,7 +22,6 @@ use crate::http::error::{self, ApiError};
 use crate::http::read::{self, Cursor, Page, ReadMode};
 use crate::http::request::{self, Context, in_range, invalid_field, short_text};
 use crate::http::respond;
-use crate::leases::KeepaliveError;
 
 fn spec(request: SessionRequest) -> Result<SessionSpec, ApiError> {
     let SessionRequest { ttl_ms, name, labels, lock_delay_ms } = request;
@@ -101,6 +100,7 @@ async fn create(app: &App, context: &Context, id: SessionId, body: Body) -> Resu
         ..Call::same(context, &same_body, true)
     };
     dispatch(app, call, || async {
+        let received_at_ms = app.leases.now_ms();
         let command = Command::CreateSession { id: id.clone(), spec: spec.clone() };
         let applied =
             app.raft.propose(command, None).await.map_err(|failure| error::from_propose(failure, true))?;
@@ -109,6 +109,10 @@ async fn create(app: &App, context: &Context, id: SessionId, body: Body) -> Resu
             return Err(error::unexpected_outcome(&outcome));
         };
         let (create_revision, spec, created) = (*create_revision, spec.clone(), *created);
+        if !created {
+            // A client counts its lease from when it sent its PUT, a repeated one too: so it renews.
+            app.renew(&id, received_at_ms).await?;
+        }
         let status = if created { StatusCode::CREATED } else { StatusCode::OK };
         let claims = if created {
             Vec::new()
@@ -166,7 +170,8 @@ pub(crate) async fn keepalive(
     dispatch(&app, Call::same(&context, &no_body, true), || async {
         // From its receipt at this leader: what lay in a queue before counts against the session, never for it.
         let received_at_ms = app.leases.now_ms();
-        let kept = app.leases.keepalive(&app.raft, &id, received_at_ms).await.map_err(not_kept)?;
+        let kept =
+            app.leases.keepalive(&app.raft, &id, received_at_ms).await.map_err(error::from_keepalive)?;
         let answer = KeepaliveView {
             ttl_ms: kept.ttl_ms,
             remaining_ms: kept.remaining_ms,
@@ -175,18 +180,6 @@ pub(crate) async fn keepalive(
         Ok(respond::json(StatusCode::OK, &answer, kept.revision))
     })
     .await
-}
-
-fn not_kept(failure: KeepaliveError) -> ApiError {
-    match failure {
-        KeepaliveError::Gone(Some(SessionState::Ended { reason, .. })) => {
-            error::from_rejection(Rejection::SessionExpired { reason })
-        }
-        KeepaliveError::Gone(Some(SessionState::Live(_)) | None) => {
-            error::from_rejection(Rejection::SessionNotFound)
-        }
-        KeepaliveError::Read(failure) => error::from_read(failure),
-    }
 }
 
 /// `GET /v1/sessions/{id}`.

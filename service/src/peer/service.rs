@@ -15,7 +15,7 @@ pub(crate) trait PeerService: Send + Sync + 'static {
 
     /// Answers one request. What `kind` and `payload` mean is between the two services, and so is the answer
     /// to a kind that is not known. A future may be dropped when its connection ends. An answer is at most
-    /// [`CALL_BYTES_MAX`](super::CALL_BYTES_MAX) long.
+    /// [`CALL_BYTES_MAX`](crate::peer::limits::CALL_BYTES_MAX) long.
     ///
     /// Order: the futures of one connection are polled for the first time in the order in which the peer sent
     /// the requests, on both channels; then they run concurrently. A handler keeps the order by handing its

@@ -10,7 +10,7 @@ use crate::replica::Replica;
 /// Seeds within which each bug must show.
 const SEEDS: u64 = 40;
 
-fn bugs() -> [(&'static str, SeededBugs); 4] {
+fn bugs() -> [(&'static str, SeededBugs); 5] {
     let none = SeededBugs::default();
     [
         ("session check dropped", SeededBugs { session_check_dropped: true, ..none }),
