@@ -17,6 +17,8 @@ use crate::storage::state_db::StateHandle;
 
 /// Proposals in flight on one node. Beyond that, more waiting does not make anything faster.
 const IN_FLIGHT_MAX: usize = 4_096;
+/// Proposals in flight beyond that, for what frees something: under overload releases must still get through.
+const IN_FLIGHT_RESERVE: usize = 1_024;
 /// How long a proposal may take before its outcome is called unknown.
 const PROPOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a read waits for the round that confirms the leader.
@@ -80,6 +82,25 @@ impl From<Fault> for ReadError {
     }
 }
 
+/// Whether a command only ends things. It goes before new work when there is too much of it.
+fn frees_something(command: &Command) -> bool {
+    match command {
+        Command::EndSession { .. }
+        | Command::Release { .. }
+        | Command::ForceRelease { .. }
+        | Command::CancelWait(_)
+        | Command::Expire(_)
+        | Command::Tick
+        | Command::Found { .. } => true,
+        Command::CreateNamespace { .. }
+        | Command::DeleteNamespace { .. }
+        | Command::CreateSession { .. }
+        | Command::Acquire(_)
+        | Command::PutConfig(_)
+        | Command::DeleteConfig(_) => false,
+    }
+}
+
 /// The consensus of one node. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Handle {
@@ -91,7 +112,8 @@ pub(super) struct Inner {
     state: StateHandle,
     status: watch::Receiver<Arc<Status>>,
     applied: watch::Receiver<AppliedMark>,
-    in_flight: Arc<Semaphore>,
+    in_flight: Semaphore,
+    reserve: Semaphore,
     clock: Mutex<Option<ClockBase>>,
     /// When a leader last sent something to this node.
     leader_heard: Mutex<Option<Instant>>,
@@ -113,7 +135,7 @@ impl Handle {
         status: watch::Receiver<Arc<Status>>,
         applied: watch::Receiver<AppliedMark>,
     ) -> Self {
-        let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
+        let (in_flight, reserve) = (Semaphore::new(IN_FLIGHT_MAX), Semaphore::new(IN_FLIGHT_RESERVE));
         Self {
             raft,
             inner: Arc::new(Inner {
@@ -121,6 +143,7 @@ impl Handle {
                 status,
                 applied,
                 in_flight,
+                reserve,
                 clock: Mutex::default(),
                 leader_heard: Mutex::default(),
             }),
@@ -156,7 +179,8 @@ impl Handle {
 
     /// Proposals that have no outcome yet.
     pub(crate) fn proposals_pending(&self) -> usize {
-        IN_FLIGHT_MAX - self.inner.in_flight.available_permits()
+        let free = self.inner.in_flight.available_permits() + self.inner.reserve.available_permits();
+        IN_FLIGHT_MAX + IN_FLIGHT_RESERVE - free
     }
 
     /// The leader's reading of the replicated clock: never a wall clock, and the same base for a whole leadership.
@@ -190,9 +214,10 @@ impl Handle {
         replay: Option<ReplayKey>,
     ) -> Result<Applied, ProposeError> {
         let Some(leader) = self.inner.status.borrow().leading else { return Err(ProposeError::NotLeading) };
-        let Ok(permit) = Arc::clone(&self.inner.in_flight).try_acquire_owned() else {
-            return Err(ProposeError::Overloaded);
-        };
+        let permit = self.inner.in_flight.try_acquire().or_else(|full| {
+            if frees_something(&command) { self.inner.reserve.try_acquire() } else { Err(full) }
+        });
+        let Ok(permit) = permit else { return Err(ProposeError::Overloaded) };
         let proposal = Proposal { level: LEVEL, time: self.time_of(leader), replay, command };
         let bytes = proposal.encode();
         if limits::ENTRY_BYTES_MAX < bytes.len() {

@@ -121,14 +121,18 @@ async fn l10(cluster: &mut Cluster) -> Verdict {
     for race in 0..RACES {
         let token = apis[0].try_lock("l", &format!("c{race}"), "owner").await?.expect(201)?.token()?;
         let guard = format!("lock=l; token={token}");
+        // Either one first, by a lead of up to several commits.
+        let lead = Duration::from_millis(race / 2 % 10);
+        let (write_after, release_after) =
+            if race % 2 == 0 { (Duration::ZERO, lead) } else { (lead, Duration::ZERO) };
         let write = {
             let (api, guard) = (apis[1].clone(), guard.clone());
             tokio::spawn(async move {
+                tokio::time::sleep(write_after).await;
                 api.put_config("k", "guarded", &[("holdfast-guard", guard.as_str())]).await
             })
         };
-        // From before the write to after it, in steps finer than a commit.
-        tokio::time::sleep(Duration::from_millis(race % 20)).await;
+        tokio::time::sleep(release_after).await;
         let released = apis[2].force_release("l", token).await?.expect(200)?;
         let released = released.body["revision"].as_u64().context("a release without a revision")?;
         let raced = write.await.context("the write panicked")??;
