@@ -9,6 +9,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::ops::Range;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use rand::Rng as _;
 
@@ -20,6 +21,9 @@ const PORT_MIN: u16 = 10_000;
 const EPHEMERAL_MIN_USUAL: u16 = 32_768;
 /// Ports tried before giving up.
 const ATTEMPTS_MAX: usize = 1_000;
+
+/// How long a released port may stay taken: a child becomes another program within milliseconds.
+const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Ports that this process has handed out, so that two clusters of one test run never share one.
 static HANDED_OUT: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
@@ -57,9 +61,32 @@ impl PortReservation {
         Ok(Self { held })
     }
 
-    /// Frees the ports for the process that is about to bind them.
+    /// Frees the ports for the process that is about to bind them, and returns once they can be bound.
+    ///
+    /// A child that another thread starts at this moment has copies of all sockets until it becomes another program; only
+    /// then are they closed for good.
+    ///
+    /// # Errors
+    /// `AddrInUse` when a port stays taken.
     pub fn release(self) -> io::Result<Vec<SocketAddr>> {
-        self.held.iter().map(|(tcp, _)| tcp.local_addr()).collect()
+        let addresses: Vec<SocketAddr> =
+            self.held.iter().map(|(tcp, _)| tcp.local_addr()).collect::<io::Result<_>>()?;
+        drop(self.held);
+        for address in &addresses {
+            wait_free(*address)?;
+        }
+        Ok(addresses)
+    }
+}
+
+fn wait_free(address: SocketAddr) -> io::Result<()> {
+    let begun = Instant::now();
+    loop {
+        match (TcpListener::bind(address), UdpSocket::bind(address)) {
+            (Ok(_), Ok(_)) => return Ok(()),
+            (Err(error), _) | (_, Err(error)) if RELEASE_LIMIT < begun.elapsed() => return Err(error),
+            (Err(_), _) | (_, Err(_)) => std::thread::sleep(Duration::from_millis(1)),
+        }
     }
 }
 
@@ -93,7 +120,7 @@ mod tests {
         let distinct: BTreeSet<_> = addresses.iter().collect();
         assert_eq!(distinct.len(), 8);
         for address in addresses {
-            TcpListener::bind(address).unwrap();
+            wait_free(address).unwrap();
         }
     }
 
