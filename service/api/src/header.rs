@@ -4,7 +4,7 @@
 pub const REVISION: &str = "Revision";
 /// Answer: the id of the cluster that answered.
 pub const CLUSTER_ID: &str = "Cluster-Id";
-/// Answer: the node that took the request.
+/// Answer: the node that carried the request out; the leader, when the one that took it passed it on.
 pub const SERVED_BY: &str = "Served-By";
 /// Request between nodes: this request was forwarded once and must not be forwarded again.
 pub const FORWARDED: &str = "Holdfast-Forwarded";

@@ -87,9 +87,7 @@ pub(crate) async fn put(
                 response.headers_mut().insert(http::header::ETAG, etag(mod_revision));
                 Ok(response)
             }
-            _ => {
-                Err(error::outcome_unknown("the node answered with the outcome of another command", replays))
-            }
+            other => Err(error::unexpected_outcome(&other)),
         }
     })
     .await

@@ -127,9 +127,7 @@ pub(crate) async fn force_release(
                 };
                 Ok(respond::json(StatusCode::OK, &answer, applied.revision))
             }
-            _ => {
-                Err(error::outcome_unknown("the node answered with the outcome of another command", replays))
-            }
+            other => Err(error::unexpected_outcome(&other)),
         }
     })
     .await

@@ -71,7 +71,7 @@ pub struct Answer<T> {
     pub value: T,
     /// The store's revision that it reflects.
     pub revision: Option<u64>,
-    /// The node that took the request.
+    /// The node that carried the request out.
     pub served_by: Option<String>,
     /// The cluster that answered.
     pub cluster_id: Option<String>,

@@ -56,6 +56,9 @@ async fn a_session_is_created_found_again_and_ended_with_all_it_owns() {
         let remaining = kept["remaining_ms"].as_u64().expect("remaining_ms");
         assert!((590_000..=600_000).contains(&remaining), "{kept}");
         assert_eq!(sorted(&door.send(ask("GET", &session)).await.expect(200).value()), claims);
+        let listed = door.send(ask("GET", format!("/v1/sessions?prefix={id}"))).await.expect(200).value();
+        assert_eq!(listed["items"].as_array().map(Vec::len), Some(1), "{listed}");
+        assert_eq!(sorted(&listed["items"][0]), claims);
 
         for _ in 0..2 {
             assert!(door.send(ask("DELETE", &session)).await.expect(204).body.is_empty());
