@@ -23,6 +23,7 @@ pub(crate) struct Oldest {
     pub(crate) idle_lock: LogTime,
     pub(crate) replay: LogTime,
     pub(crate) lock_delay: LogTime,
+    pub(crate) event: LogTime,
 }
 
 impl Oldest {
@@ -34,6 +35,7 @@ impl Oldest {
         idle_lock: LogTime::ZERO,
         replay: LogTime::ZERO,
         lock_delay: LogTime::ZERO,
+        event: LogTime::ZERO,
     };
 }
 
