@@ -10,8 +10,8 @@ use holdfast_api::ErrorCode;
 use holdfast_api::config::{ConfigItem, ConfigList, ETag};
 use holdfast_api::query::ReadQuery;
 use holdfast_core::domain::{
-    self, Command, ConfigQuery, DeleteConfig, Fault, Guard, LockRef, PutConfig, Rejection, Success, Tables,
-    View,
+    self, Command, ConfigAt, ConfigQuery, DeleteConfig, Fault, Guard, LockRef, PutConfig, Rejection, Success,
+    Tables, View,
 };
 use holdfast_core::{ConfigKey, NamespaceName, Revision, limits};
 use http::{HeaderValue, StatusCode};
@@ -66,6 +66,8 @@ pub(crate) async fn put(
         key,
         value: value.clone(),
         content_type: content_type(&context)?,
+        session: None,
+        managed_by: context.managed_by()?,
         precondition: context.precondition()?,
         guard: context.guard()?,
     };
@@ -164,15 +166,22 @@ pub(crate) async fn get(
     let mode = ReadMode::from_parameters(query.consistency, query.min_revision);
     let at = query.at_revision.map(Revision::new);
     read::read(&app, &context, mode, |store| {
-        let revision = store.meta()?.revision;
-        if let Some(refusal) = refuse_place(store, &namespace, at, revision)? {
+        let meta = store.meta()?;
+        if let Some(refusal) = refuse_place(store, &namespace, at, meta.revision)? {
             return Ok(Err(refusal));
         }
-        let Some(item) = store.config_get(&namespace, &key, at)? else {
-            let detail = format!("the key {key} does not exist");
-            return Ok(Err(ApiError::new(ErrorCode::KeyNotFound, detail)));
+        let found = match at {
+            None => store.config_get(&namespace, &key)?.map_or(ConfigAt::Absent, ConfigAt::Item),
+            Some(at) => store.config_at(&namespace, &key, at, meta.compacted_revision)?,
         };
-        Ok(value(&context, item, revision))
+        match found {
+            ConfigAt::Item(item) => Ok(value(&context, item, meta.revision)),
+            ConfigAt::Absent => {
+                let detail = format!("the key {key} does not exist");
+                Ok(Err(ApiError::new(ErrorCode::KeyNotFound, detail)))
+            }
+            ConfigAt::Compacted => Ok(Err(error::revision_compacted(meta.compacted_revision))),
+        }
     })
     .await
 }
@@ -184,11 +193,8 @@ fn refuse_place(
     at: Option<Revision>,
     revision: Revision,
 ) -> Result<Option<ApiError>, Fault> {
-    if let Some(at) = at
-        && revision < at
-    {
-        let detail = format!("at_revision {at} does not exist yet, the store is at {revision}");
-        return Ok(Some(ApiError::new(ErrorCode::FutureRevision, detail)));
+    if at.is_some_and(|at| revision < at) {
+        return Ok(Some(error::future_revision(revision)));
     }
     let missing = store.namespace(namespace)?.is_none();
     Ok(missing.then(|| error::from_rejection(Rejection::NamespaceNotFound)))
@@ -221,12 +227,15 @@ pub(crate) async fn list(
     app.authorize(&context, Verb::Read, &[Resource::Keys(namespace.clone(), page.prefix.clone())])?;
     let after = page.after.as_ref().map(|cursor| ConfigKey::new(cursor.after.clone())).transpose()?;
     read::read(&app, &context, page.mode, |store| {
-        let newest = store.meta()?.revision;
+        let meta = store.meta()?;
         let at = page.after.as_ref().map(|cursor| cursor.revision);
-        if let Some(refusal) = refuse_place(store, &namespace, at, newest)? {
+        if let Some(refusal) = refuse_place(store, &namespace, at, meta.revision)? {
             return Ok(Err(refusal));
         }
-        let revision = at.unwrap_or(newest);
+        let revision = at.unwrap_or(meta.revision);
+        if revision < meta.compacted_revision {
+            return Ok(Err(error::revision_compacted(meta.compacted_revision)));
+        }
         let found = store.config_list(&ConfigQuery {
             namespace: &namespace,
             prefix: &page.prefix,
@@ -238,7 +247,7 @@ pub(crate) async fn list(
         let next = found.next.map(|last| Cursor { revision, after: last.as_str().to_owned() }.to_text());
         let items = found.items.into_iter().map(item).collect();
         let answer = ConfigList { items, revision: revision.as_u64(), next_cursor: next };
-        Ok(Ok(respond::json(StatusCode::OK, &answer, newest)))
+        Ok(Ok(respond::json(StatusCode::OK, &answer, meta.revision)))
     })
     .await
 }
@@ -251,7 +260,7 @@ fn item(entry: domain::ConfigEntry) -> ConfigItem {
         create_revision: entry.create_revision.as_u64(),
         mod_revision: entry.mod_revision.as_u64(),
         version: entry.version,
-        session: None,
-        managed_by: None,
+        session: entry.session.map(String::from),
+        managed_by: Some(entry.managed_by).filter(|manager| !manager.is_empty()),
     }
 }

@@ -99,10 +99,21 @@ impl Context {
             key.as_bytes(),
         ]);
         let mut parts: Vec<&[u8]> = vec![self.uri.query().unwrap_or("").as_bytes(), body];
-        for name in ["content-type", "if-match", "if-none-match", header::GUARD] {
+        for name in ["content-type", "if-match", "if-none-match", header::GUARD, header::MANAGED_BY] {
             parts.push(self.headers.get(name).map_or(b"", |value| value.as_bytes()));
         }
         Ok(Some(ReplayKey { scope, fingerprint: digest(&parts) }))
+    }
+
+    /// Who manages the key that is written, by `Holdfast-Managed-By`; empty for nobody.
+    pub(crate) fn managed_by(&self) -> Result<String, ApiError> {
+        let Some(text) = self.header(header::MANAGED_BY)? else { return Ok(String::new()) };
+        let text = text.trim();
+        if limits::MANAGED_BY_BYTES_MAX < text.len() {
+            let why = format!("it has at most {} bytes", limits::MANAGED_BY_BYTES_MAX);
+            return Err(invalid_header(header::MANAGED_BY, &why));
+        }
+        Ok(text.to_owned())
     }
 
     /// What `If-Match` and `If-None-Match` ask of a write.
