@@ -249,6 +249,7 @@ fn data_refused(error: &OpenError) -> Fatal {
             Ending::DataForeign
         }
         OpenError::Newer { .. } => Ending::DataNewer,
+        OpenError::Older { .. } => Ending::DataOlder,
         OpenError::Damaged { .. } | OpenError::Missing { .. } => Ending::DataDamaged,
     };
     Fatal::new(ending, format!("{error}; nothing in it was changed"))
