@@ -9,12 +9,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_core::domain::{Command, Settings};
+use holdfast_core::domain::Command;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Policy;
+use crate::compaction;
 use crate::config::NodeConfig;
 use crate::drain::{DrainControl, DrainStage, drain};
 use crate::exit::{Ending, Fatal};
@@ -104,6 +105,8 @@ impl Node {
         loops.spawn(leases.expire(handle.clone()));
         loops.spawn(handle.clone().finish_left_changes());
         loops.spawn(forget_removed(handle.clone(), app.peers.clone()));
+        let (compacted, period) = (Arc::clone(&app.metrics), app.config.compaction_period);
+        loops.spawn(compaction::run(handle.clone(), compacted, period));
         loops.spawn(found(handle, Arc::clone(&app)));
         loops.spawn(async { drop(watcher.await) });
         servers.spawn(http::serve(api, http::router(Arc::clone(&app)), stop_http.clone()));
@@ -249,6 +252,7 @@ fn data_refused(error: &OpenError) -> Fatal {
             Ending::DataForeign
         }
         OpenError::Newer { .. } => Ending::DataNewer,
+        OpenError::Older { .. } => Ending::DataOlder,
         OpenError::Damaged { .. } | OpenError::Missing { .. } => Ending::DataDamaged,
     };
     Fatal::new(ending, format!("{error}; nothing in it was changed"))
@@ -327,7 +331,7 @@ async fn found(handle: Handle, app: Arc<App>) {
         let Some(cluster_id) = app.data.cluster_id() else { return };
         // 53 bits, so that a client that reads it as a number reads it exactly.
         let history_id = rand::random::<u64>() >> 11;
-        let command = Command::Found { cluster_id, history_id, settings: Settings::default() };
+        let command = Command::Found { cluster_id, history_id, settings: app.config.founding.clone() };
         if let Err(error) = handle.propose(command, None).await {
             tracing::debug!(%error, "the store has no identity yet");
             tokio::time::sleep(Duration::from_millis(100)).await;

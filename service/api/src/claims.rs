@@ -1,10 +1,79 @@
-//! Claims: `/v1/namespaces/{ns}/locks/{name}/claims`. A claim is one attempt to hold one lock.
+//! Claims: `/v1/namespaces/{ns}/locks/{name}/claims`. A claim is one attempt to hold one lock, or, as a candidate, to lead
+//! one election.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::locks::HolderView;
+
+/// What a claim is made on. Locks and elections have separate name spaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum ContestKind {
+    /// A lock, which claims hold.
+    #[default]
+    Lock,
+    /// An election, which candidates lead: a lock that one holds at a time.
+    Election,
+}
+
+impl ContestKind {
+    /// Both kinds.
+    pub const ALL: [Self; 2] = [Self::Lock, Self::Election];
+
+    /// The kind as guards name it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Lock => "lock",
+            Self::Election => "election",
+        }
+    }
+}
+
+impl fmt::Display for ContestKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The name of a lock or of an election. In JSON it is a member of what it belongs to, `lock` or `election`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ContestName {
+    /// Of a lock.
+    Lock(String),
+    /// Of an election.
+    Election(String),
+}
+
+impl ContestName {
+    /// A name of this kind.
+    #[must_use]
+    pub fn new(kind: ContestKind, name: impl Into<String>) -> Self {
+        match kind {
+            ContestKind::Lock => Self::Lock(name.into()),
+            ContestKind::Election => Self::Election(name.into()),
+        }
+    }
+
+    /// What it is the name of.
+    #[must_use]
+    pub const fn kind(&self) -> ContestKind {
+        match self {
+            Self::Lock(_) => ContestKind::Lock,
+            Self::Election(_) => ContestKind::Election,
+        }
+    }
+
+    /// The name itself.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Lock(name) | Self::Election(name) => name,
+        }
+    }
+}
 
 /// How a claim shares its lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
