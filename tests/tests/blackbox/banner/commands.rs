@@ -6,6 +6,12 @@ use anyhow::{Context, Result, ensure};
 use holdfast_tests::harness::{Binary, Cluster, NodeOptions};
 use serde_json::Value;
 
+/// The documented exit codes that these commands end with.
+const USAGE: i32 = 2;
+const NOT_FOUND: i32 = 3;
+const CONFLICT: i32 = 4;
+const UNAVAILABLE: i32 = 5;
+
 /// The command line of one user.
 struct Shell {
     binary: Binary,
@@ -85,7 +91,7 @@ async fn form_and_change(cluster: &Cluster) -> Result<()> {
     let waiting = shell.table(&["status"])?;
     ensure!(waiting.contains("phase     waiting") && waiting.contains("cluster bootstrap"), "{waiting}");
     ensure!(shell.json(&["status"])?["phase"] == "waiting");
-    let complaint = shell.refusal(1, &["add", &endpoints[1]])?;
+    let complaint = shell.refusal(UNAVAILABLE, &["add", &endpoints[1]])?;
     ensure!(complaint.contains("belongs to no cluster") && complaint.contains(&endpoints[0]), "{complaint}");
 
     // One node begins it; the same again is a success, another one is refused.
@@ -93,7 +99,7 @@ async fn form_and_change(cluster: &Cluster) -> Result<()> {
     ensure!(begun.contains("cluster tour begins with n0") && begun.contains(n0.as_str()), "{begun}");
     let again = shell.json(&["bootstrap", "--cluster-id", "tour"])?;
     ensure!(again["cluster_id"] == "tour" && again["node_id"] == n0.as_str(), "{again}");
-    let complaint = shell.refusal(1, &["bootstrap", "--cluster-id", "other"])?;
+    let complaint = shell.refusal(CONFLICT, &["bootstrap", "--cluster-id", "other"])?;
     ensure!(complaint.contains("already-bootstrapped") && complaint.contains("cluster add"), "{complaint}");
 
     // One joins in two steps, one in one, its address without a scheme.
@@ -153,25 +159,25 @@ fn show_and_hand_over(shell: &Shell, endpoints: &[String], n1: &str, n2: &str) -
 }
 
 fn remove_and_refuse(shell: &Shell, endpoints: &[String], n1: &str, n2: &str) -> Result<()> {
-    let complaint = shell.refusal(1, &["remove", "n9"])?;
+    let complaint = shell.refusal(NOT_FOUND, &["remove", "n9"])?;
     ensure!(complaint.contains("n9") && complaint.contains(&format!("n2 ({n2})")), "{complaint}");
     let removed = shell.table(&["remove", "n2"])?;
     ensure!(removed.contains(&format!("n2 ({n2}) is removed")), "{removed}");
-    let complaint = shell.refusal(1, &["add", "--wait", &endpoints[2]])?;
+    let complaint = shell.refusal(CONFLICT, &["add", "--wait", &endpoints[2]])?;
     ensure!(complaint.contains("removed") && complaint.contains("empty data directory"), "{complaint}");
     let removed = shell.json(&["remove", n1])?;
     ensure!(
         role(&removed, n1) == Value::Null && removed["members"].as_array().map(Vec::len) == Some(1),
         "{removed}"
     );
-    let complaint = shell.refusal(1, &["remove", "n0"])?;
+    let complaint = shell.refusal(CONFLICT, &["remove", "n0"])?;
     ensure!(complaint.contains("last-voter") && complaint.contains("next:"), "{complaint}");
 
-    let complaint = shell.refusal(1, &["status", "--endpoint", "127.0.0.1:1"])?;
+    let complaint = shell.refusal(UNAVAILABLE, &["status", "--endpoint", "127.0.0.1:1"])?;
     ensure!(complaint.contains("127.0.0.1:1") && complaint.contains("HOLDFAST_ENDPOINT"), "{complaint}");
-    let complaint = shell.refusal(2, &["status", "--endpoint", "ftp://127.0.0.1"])?;
+    let complaint = shell.refusal(USAGE, &["status", "--endpoint", "ftp://127.0.0.1"])?;
     ensure!(complaint.contains("ftp://127.0.0.1"), "{complaint}");
-    let complaint = shell.refusal(2, &["bootstrap", "--endpoint", "127.0.0.1:1,127.0.0.1:2"])?;
+    let complaint = shell.refusal(USAGE, &["bootstrap", "--endpoint", "127.0.0.1:1,127.0.0.1:2"])?;
     ensure!(complaint.contains("one --endpoint"), "{complaint}");
     Ok(())
 }
