@@ -10,6 +10,7 @@ mod dev;
 mod serve;
 
 mod cluster;
+mod config;
 mod lock;
 mod namespace;
 mod session;
@@ -34,6 +35,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::cluster::ClusterArgs;
+use crate::cli::config::ConfigArgs;
 use crate::cli::dev::DevArgs;
 use crate::cli::lock::LockArgs;
 use crate::cli::namespace::NamespaceArgs;
@@ -59,6 +61,8 @@ struct Cli {
 enum Command {
     /// Look at locks and at who waits for them
     Lock(LockArgs),
+    /// Read, write and watch values under keys, and go back to what they were
+    Config(ConfigArgs),
     /// Look at the sessions that own locks, and end one
     Session(SessionArgs),
     /// List, create and delete namespaces
@@ -95,6 +99,7 @@ pub fn run() -> ExitCode {
     };
     match command {
         Command::Lock(args) => ask(runtime, globals, async |target| lock::run(args, &target).await),
+        Command::Config(args) => ask(runtime, globals, async |target| config::run(args, &target).await),
         Command::Session(args) => ask(runtime, globals, async |target| session::run(args, &target).await),
         Command::Namespace(args) => ask(runtime, globals, async |target| namespace::run(args, &target).await),
         Command::Cluster(args) => ask(runtime, globals, async |target| cluster::run(args, target).await),
