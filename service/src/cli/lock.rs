@@ -20,12 +20,30 @@ pub(super) struct LockArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List the locks that are in use, or were recently
+    ///
+    /// HOLDER is the label of the claim, or the name or id of its session. QUEUE is how
+    /// many wait; the list counts up to ten.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Examples:
+  holdfast lock list
+  holdfast lock list jobs/ -n payments
+  holdfast lock list -o json | jq -r '.items[].name'"
+    )]
     List {
         /// Only those whose name begins with this
         #[arg(value_name = "PREFIX")]
         prefix: Option<String>,
     },
-    /// Show one lock: who holds it, since when, and who waits
+    /// Show one lock: who holds it, for how long, and who waits
+    ///
+    /// A lock that nobody has used is free, not absent.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Examples:
+  holdfast lock get jobs/nightly
+  holdfast lock get jobs/nightly -o json | jq .holders[0].fencing_token"
+    )]
     Get {
         /// Its name
         #[arg(value_name = "NAME")]
@@ -33,13 +51,19 @@ enum Command {
     },
     /// Take a lock away from its holder, who is not asked
     ///
-    /// The holder may go on believing that it holds the lock until its next request. Only what checks the fencing token is
-    /// safe from it.
+    /// The holder may go on believing that it holds the lock until its next request.
+    /// Only what checks the fencing token is safe from it.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Examples:
+  holdfast lock get jobs/nightly
+  holdfast lock force-release jobs/nightly --token 42 --reason 'node 7 is gone for good'"
+    )]
     ForceRelease {
         /// The lock
         #[arg(value_name = "NAME")]
         name: String,
-        /// The holder's fencing token, so that a holder who came later is never hit; `holdfast lock get` shows it
+        /// The holder's fencing token, so that a later holder is never hit; `holdfast lock get` shows it
         #[arg(long, value_name = "N")]
         token: u64,
         /// Why, for the record

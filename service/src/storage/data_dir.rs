@@ -29,7 +29,7 @@ const SNAPSHOTS: &str = "snapshots";
 const LOST_AND_FOUND: &str = "lost+found";
 
 /// The version of the whole directory's layout is the identity's.
-const IDENTITY_RECORD: Kind = Kind { what: "data directory", version: 1 };
+pub(crate) const IDENTITY_RECORD: Kind = Kind { what: "data directory", version: 1 };
 const POINTER_RECORD: Kind = Kind { what: "state pointer", version: 1 };
 
 /// Whose directory it is.

@@ -1,0 +1,5 @@
+//! The command line: each command once on a terminal and once as data, how it fails, and what it says of itself.
+
+mod failures;
+mod groups;
+mod manual;
