@@ -12,8 +12,20 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 pub(crate) enum Ending {
     /// A flag or the configuration is wrong.
     Usage,
-    /// The request to a cluster failed.
-    RequestFailed,
+    /// Whoever read the output has gone away: there is nothing left to do, and nothing to say.
+    ReaderGone,
+    /// The cluster refused the request for a reason that none of the next ones names, or the answer is "no".
+    Refused,
+    /// What was asked for does not exist, or no longer.
+    NotFound,
+    /// What is there does not go together with the request, or its condition does not hold.
+    Conflict,
+    /// No answer, not in time, or none that says whether the request was carried out.
+    Unavailable,
+    /// The caller may not do this.
+    Denied,
+    /// Somebody else holds the lock.
+    Held,
     /// The data directory is in use by another process.
     DataInUse,
     /// The data directory cannot be written. The data in it is untouched.
@@ -35,11 +47,28 @@ pub(crate) enum Ending {
 }
 
 impl Ending {
+    /// How a client command can fail, in the order of the exit codes.
+    pub(crate) const OF_CLIENT_COMMANDS: [Self; 7] = [
+        Self::Refused,
+        Self::Usage,
+        Self::NotFound,
+        Self::Conflict,
+        Self::Unavailable,
+        Self::Denied,
+        Self::Held,
+    ];
+
     /// The exit code.
     pub(crate) const fn code(self) -> u8 {
         match self {
+            Self::ReaderGone => 0,
+            Self::Refused => 1,
             Self::Usage => 2,
-            Self::RequestFailed => 1,
+            Self::NotFound => 3,
+            Self::Conflict => 4,
+            Self::Unavailable => 5,
+            Self::Denied => 6,
+            Self::Held => 7,
             Self::DataInUse => 10,
             Self::DataUnwritable => 11,
             Self::DataForeign => 12,
@@ -56,7 +85,13 @@ impl Ending {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Usage => "usage",
-            Self::RequestFailed => "request-failed",
+            Self::ReaderGone => "reader-gone",
+            Self::Refused => "refused",
+            Self::NotFound => "not-found",
+            Self::Conflict => "conflict",
+            Self::Unavailable => "unavailable",
+            Self::Denied => "denied",
+            Self::Held => "held",
             Self::DataInUse => "data-in-use",
             Self::DataUnwritable => "data-unwritable",
             Self::DataForeign => "data-foreign",

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::claims::ClaimMode;
 
+/// The most waiters that a list shows with each lock; reading the one lock shows more.
+pub const QUEUE_SHOWN_IN_LIST_MAX: usize = 10;
+
 /// One lock with everybody who holds it or waits for it. A lock never used is free, not absent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockView {

@@ -368,7 +368,7 @@ fn txn() -> TxnRequest {
             TxnCompare::Held { lock: text("jobs/hourly"), token: 7, claim: None },
         ],
         success: vec![
-            TxnOp::Put(put.clone()),
+            TxnOp::Put(put),
             TxnOp::Put(TxnPut {
                 key: text("app/owner"),
                 value: vec![0xff, 0],

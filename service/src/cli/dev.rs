@@ -220,7 +220,9 @@ async fn serve(configs: &[NodeConfig], home: &Home) -> Result<std::convert::Infa
             leads: view.members.iter().any(|m| m.name == config.name && Some(m.id) == view.leader),
         })
         .collect();
-    output::line(&banner::banner(view.cluster_id.as_deref().unwrap_or("none"), &places, home.data()));
+    let banner = banner::banner(view.cluster_id.as_deref().unwrap_or("none"), &places, home.data());
+    // The cluster serves whether or not somebody reads where.
+    let _ = output::line(&banner);
     std::future::pending().await
 }
 

@@ -1,5 +1,6 @@
 //! A cluster as the command line works with it: over the client alone, with errors that a person can act on.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use holdfast_api::ErrorCode;
@@ -9,6 +10,7 @@ use holdfast_api::cluster::{
     PromoteRequest,
 };
 
+use crate::cli::target::Endpoints;
 use crate::exit::{Ending, Fatal};
 
 /// How long a look may take before it is given up.
@@ -20,32 +22,6 @@ const JOIN_LOOK_PERIOD: Duration = Duration::from_millis(50);
 /// How long nothing may change while a node joins.
 const JOIN_PATIENCE: Duration = Duration::from_secs(60);
 
-/// What to do about a refusal.
-const ADVICE: [(ErrorCode, &str); 7] = [
-    (
-        ErrorCode::AlreadyBootstrapped,
-        "`holdfast cluster add` makes other nodes join that cluster; a new cluster needs a node with an empty data directory",
-    ),
-    (ErrorCode::ChangeInFlight, "wait a moment and try again; only one change happens at a time"),
-    (
-        ErrorCode::MembershipChanged,
-        "look at `holdfast cluster status`, and try again if the change is still wanted",
-    ),
-    (
-        ErrorCode::NotCaughtUp,
-        "wait until `holdfast cluster status` shows the member healthy and with a small lag",
-    ),
-    (
-        ErrorCode::WouldLoseQuorum,
-        "bring back the members that do not answer, or remove those first; `holdfast cluster status` names them",
-    ),
-    (ErrorCode::LastVoter, "add and promote another node first"),
-    (
-        ErrorCode::NoLeader,
-        "a majority of the voters must run and reach one another; `holdfast cluster status` shows what one node sees",
-    ),
-];
-
 /// What a joining node is to become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Goal {
@@ -55,56 +31,66 @@ pub(super) enum Goal {
     Voter,
 }
 
+/// How far a node is that joins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Joining {
+    name: String,
+    is_member: bool,
+    /// How many entries of the log it has still to copy, if the leader said.
+    pub(super) lag: Option<u64>,
+}
+
+impl Joining {
+    fn of(node: &NodeView, member: Option<&MemberView>) -> Self {
+        let name = node.name.clone();
+        Self { name, is_member: member.is_some(), lag: member.and_then(|member| member.lag) }
+    }
+}
+
+impl fmt::Display for Joining {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, is_member, lag } = self;
+        match lag {
+            _ if !is_member => write!(f, "{name}: added as a learner"),
+            Some(lag) => write!(f, "{name}: learner, {lag} entries behind"),
+            None => write!(f, "{name}: learner"),
+        }
+    }
+}
+
 /// A cluster behind some endpoints.
 #[derive(Debug)]
 pub(super) struct Cluster {
-    client: Client,
-    endpoints: String,
+    endpoints: Endpoints,
 }
 
 impl Cluster {
     /// The cluster behind these endpoints; nothing is sent yet.
     ///
     /// # Errors
-    /// [`Fatal`] names the endpoint that is none.
+    /// As [`Endpoints::at`].
     pub(super) fn at(endpoints: &[String]) -> Result<Self, Fatal> {
-        let client = Client::new(endpoints).map_err(|error| Fatal::new(Ending::Usage, error.to_string()))?;
-        Ok(Self { client, endpoints: endpoints.join(", ") })
+        Endpoints::at(endpoints).map(Self::behind)
+    }
+
+    /// The cluster behind these endpoints.
+    pub(super) const fn behind(endpoints: Endpoints) -> Self {
+        Self { endpoints }
     }
 
     /// The client, for calls of which there is no more to say.
-    pub(super) fn client(&self) -> &Client {
-        &self.client
+    pub(super) const fn client(&self) -> &Client {
+        self.endpoints.client()
     }
 
-    /// Why a call failed: what was tried, where, and what to do.
+    /// As [`Endpoints::failed`].
     pub(super) fn failed(&self, what: &str, error: &ClientError) -> Fatal {
-        let known = error.code().and_then(|code| ADVICE.iter().find(|(about, _)| *about == code));
-        let advice = match (error, known) {
-            (_, Some((_, advice))) => advice,
-            (ClientError::Unreachable { .. }, None) => {
-                "check that the node runs and that this is the address of its API; --endpoint or HOLDFAST_ENDPOINT names it"
-            }
-            (ClientError::OutcomeUnknown { .. }, None) => {
-                "it may have happened or still happen: look at `holdfast cluster status` first"
-            }
-            (ClientError::Protocol { .. }, None) => "check that this is the API of a Holdfast node",
-            (ClientError::Problem(_) | ClientError::InvalidRequest(_), None) => {
-                "`holdfast cluster status` shows what there is"
-            }
-        };
-        Fatal::new(
-            Ending::RequestFailed,
-            format!("cannot {what}: {error}\n  asked: {}\n  next:  {advice}", self.endpoints),
-        )
+        self.endpoints.failed(what, error)
     }
 
-    /// A refusal that needs no request.
-    pub(super) fn refused(&self, what: &str, why: &str, advice: &str) -> Fatal {
-        Fatal::new(
-            Ending::RequestFailed,
-            format!("cannot {what}: {why}\n  asked: {}\n  next:  {advice}", self.endpoints),
-        )
+    /// As [`Endpoints::refused`].
+    pub(super) fn refused(&self, ending: Ending, what: &str, why: &str, advice: &str) -> Fatal {
+        self.endpoints.refused(ending, what, why, advice)
     }
 
     /// The cluster as the endpoint that answers sees it.
@@ -112,7 +98,7 @@ impl Cluster {
     /// # Errors
     /// [`Fatal`] when none answers.
     pub(super) async fn view(&self) -> Result<ClusterView, Fatal> {
-        let answer = self.client.with_deadline(LOOK_DEADLINE).cluster().await;
+        let answer = self.client().with_deadline(LOOK_DEADLINE).cluster().await;
         Ok(answer.map_err(|error| self.failed("look at the cluster", &error))?.value)
     }
 
@@ -140,6 +126,7 @@ impl Cluster {
         match view.membership_log_id.clone() {
             Some(expected) => Ok((view, expected)),
             None => Err(self.refused(
+                Ending::Unavailable,
                 what,
                 &format!("node {} ({}) belongs to no cluster yet", view.name, view.node_id),
                 "`holdfast cluster bootstrap` begins a cluster; to use one that exists, name one of its members by --endpoint",
@@ -167,11 +154,13 @@ impl Cluster {
         match (by_id, by_name.next(), by_name.next()) {
             (Some(member), _, _) | (None, Some(member), None) => Ok(member),
             (None, None, _) => Err(self.refused(
+                Ending::NotFound,
                 what,
                 &format!("no member has the id or the name {named}"),
                 &format!("name one of the members: {}", members()),
             )),
             (None, Some(_), Some(_)) => Err(self.refused(
+                Ending::Usage,
                 what,
                 &format!("several members are named {named}"),
                 &format!("say which by its id: {}", members()),
@@ -187,15 +176,16 @@ impl Cluster {
         &self,
         node: &NodeView,
         goal: Goal,
-        mut tell: impl FnMut(&str),
+        mut tell: impl FnMut(&Joining),
     ) -> Result<MembershipView, Fatal> {
         let what = format!("add {} ({}, {})", node.name, node.id, node.api);
-        let mut seen = String::new();
+        let mut seen = None;
         let mut seen_at = Instant::now();
         loop {
             let (view, expected) = self.membership(&what).await?;
             if view.removed.contains(&node.id) {
                 return Err(self.refused(
+                    Ending::Conflict,
                     &what,
                     "it was removed from this cluster, for ever",
                     "start it on an empty data directory, as a new node",
@@ -208,11 +198,11 @@ impl Cluster {
                 Some(_) if goal == Goal::Learner => None,
                 Some(member) if member.role == MemberRole::Learner => {
                     let request = PromoteRequest { expected_membership_log_id: expected.clone() };
-                    Some(self.client.promote_member(node.id, &request).await)
+                    Some(self.client().promote_member(node.id, &request).await)
                 }
                 // A change that is half done finishes by itself.
                 Some(_) => Some(Err(change_in_flight())),
-                None => Some(self.client.add_member(&join_request(node, expected.clone())).await),
+                None => Some(self.client().add_member(&join_request(node, expected.clone())).await),
             };
             match step {
                 None => return Ok(MembershipView { membership_log_id: expected, members: view.members }),
@@ -220,15 +210,15 @@ impl Cluster {
                 Some(Err(error)) if goal == Goal::Voter && passes(&error) => {}
                 Some(Err(error)) => return Err(self.failed(&what, &error)),
             }
-            let now = progress(node, member);
-            if now != seen {
+            let now = Joining::of(node, member);
+            if seen.as_ref() != Some(&now) {
                 tell(&now);
-                (seen, seen_at) = (now, Instant::now());
+                (seen, seen_at) = (Some(now), Instant::now());
             } else if JOIN_PATIENCE <= seen_at.elapsed() {
-                let why = format!("nothing has changed for {} s: {seen}", JOIN_PATIENCE.as_secs());
+                let why = format!("nothing has changed for {} s: {now}", JOIN_PATIENCE.as_secs());
                 let advice = "look at that node's log: it must reach the leader's peer address, and the leader its own; \
                               the same command goes on where this one ended";
-                return Err(self.refused(&what, &why, advice));
+                return Err(self.refused(Ending::Unavailable, &what, &why, advice));
             }
             tokio::time::sleep(JOIN_LOOK_PERIOD).await;
         }
@@ -264,13 +254,4 @@ fn passes(error: &ClientError) -> bool {
 
 fn change_in_flight() -> ClientError {
     holdfast_api::Problem::new(ErrorCode::ChangeInFlight, "another membership change is not finished").into()
-}
-
-fn progress(node: &NodeView, member: Option<&MemberView>) -> String {
-    let name = &node.name;
-    match member {
-        None => format!("{name}: added as a learner"),
-        Some(MemberView { lag: Some(lag), .. }) => format!("{name}: learner, {lag} entries behind"),
-        Some(MemberView { lag: None, .. }) => format!("{name}: learner"),
-    }
 }

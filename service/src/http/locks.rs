@@ -7,7 +7,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use holdfast_api::claims::{ClaimMode, ContestKind};
 use holdfast_api::elections::ElectionView;
-use holdfast_api::locks::{ForceReleaseRequest, ForceReleaseView, LockList, LockView, QueuedView};
+use holdfast_api::locks::{ForceReleaseRequest, ForceReleaseView, LockList, LockView, QUEUE_SHOWN_IN_LIST_MAX, QueuedView};
 use holdfast_core::domain::{self, Command, Fault, LockMode, LockRef, Rejection, Success, Tables, View};
 use holdfast_core::{FencingToken, LockName, Revision, limits};
 use http::StatusCode;
@@ -24,8 +24,6 @@ use crate::http::respond;
 
 /// Waiters shown with one lock.
 const QUEUE_SHOWN_MAX: usize = limits::PAGE_ROWS_MAX;
-/// Waiters shown with each lock of a list.
-const QUEUE_SHOWN_IN_LIST_MAX: usize = 10;
 
 /// A lock, or an election as one.
 fn view(store: &View<'_, impl Tables>, lock: &LockRef, queue_max: usize) -> Result<LockView, Fault> {

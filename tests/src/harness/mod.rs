@@ -3,7 +3,8 @@
 //! ```text
 //!   Scratch ─▶ Cluster ─▶ Node × n ─▶ child processes      Nemesis kills and pauses them by a seeded schedule
 //!                 │                        ▲
-//!                 └── endpoints ─▶ Workload ┘ plain HTTP    every call and answer goes to the Recorder
+//!                 ├── endpoints ─▶ Workload ┘ plain HTTP    every call and answer goes to the Recorder
+//!                 └── endpoints ─▶ Shell                    one user's commands, as data and on a terminal
 //! ```
 //!
 //! Every wait polls a condition until a deadline; when it passes, the error says what was seen last and shows
@@ -21,6 +22,7 @@ mod ports;
 mod recorder;
 mod scratch;
 mod serial;
+mod shell;
 mod workload;
 
 pub use binary::Binary;
@@ -34,4 +36,5 @@ pub use ports::PortReservation;
 pub use recorder::Recorder;
 pub use scratch::Scratch;
 pub use serial::{Serial, serial};
+pub use shell::{Screen, Shell};
 pub use workload::{Tally, Workload, WorkloadOptions};

@@ -3,6 +3,7 @@
 //! Every scenario fails itself when it was vacuous: too few kills, writes or grants prove nothing.
 
 mod banner;
+mod cli;
 mod contract;
 mod durability;
 mod history;

@@ -14,7 +14,8 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 use crate::{
-    client::{LeaseClock, LeaseTime},
+    claims::ContestName,
+    client::{LeaseClock, LeaseTime, session::ClaimPath},
     sessions::{ClaimRef, LiveState},
 };
 
@@ -157,9 +158,7 @@ fn expire_if_due(state: &mut State, now: LeaseTime) -> bool {
 /// A held claim, to be looked for in what keepalives list.
 #[derive(Debug)]
 pub(crate) struct WatchedClaim {
-    pub(crate) namespace: String,
-    pub(crate) lock: String,
-    pub(crate) claim: String,
+    pub(crate) path: ClaimPath,
     pub(crate) fencing_token: u64,
     /// When its grant was known. A keepalive sent before may have been answered before the grant.
     pub(crate) known_at: LeaseTime,
@@ -168,12 +167,13 @@ pub(crate) struct WatchedClaim {
 impl WatchedClaim {
     /// Whether this list has the claim as held with its token.
     pub(crate) fn is_held_in(&self, claims: &[ClaimRef]) -> bool {
+        let ClaimPath { contest, claim } = &self.path;
         claims.iter().any(|listed| {
             listed.state == LiveState::Held
                 && listed.fencing_token == Some(self.fencing_token)
-                && listed.claim == self.claim
-                && listed.contest.as_str() == self.lock
-                && listed.namespace == self.namespace
+                && listed.claim == *claim
+                && listed.contest == ContestName::new(contest.kind, &*contest.name)
+                && listed.namespace == contest.namespace
         })
     }
 
@@ -189,8 +189,7 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::claims::ContestName;
-    use crate::client::ManualClock;
+    use crate::client::{ManualClock, claims::Contest};
 
     const TTL: Duration = Duration::from_secs(10);
     const USABLE: Duration = Duration::from_millis(9_890);
@@ -203,9 +202,7 @@ mod tests {
 
     fn watched(clock: &ManualClock) -> (WatchedClaim, ClaimRef) {
         let watched = WatchedClaim {
-            namespace: "default".to_owned(),
-            lock: "a".to_owned(),
-            claim: "mine".to_owned(),
+            path: ClaimPath { contest: Contest::lock("default", "a"), claim: "mine".to_owned() },
             fencing_token: 7,
             known_at: clock.now(),
         };

@@ -52,7 +52,8 @@ pub use machine::Machine;
 pub use machine::SeededBugs;
 pub use meta::{Counters, Meta};
 pub use outcome::{Applied, EndReason, Holder, Outcome, Rejection, Success, TxnResult};
-pub use proposal::ProposalError;
+pub use proposal::{FORMAT as PROPOSAL_FORMAT, ProposalError};
+pub use record::FORMAT as ROW_FORMAT;
 pub use settings::Settings;
 pub use table::{Changes, Fault, MemoryTables, Row, Table, Tables};
 pub use view::{
