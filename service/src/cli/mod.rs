@@ -11,6 +11,7 @@ mod serve;
 
 mod cluster;
 mod lock;
+mod lock_run;
 mod namespace;
 mod session;
 
@@ -83,6 +84,9 @@ const DISK_PATIENCE: Duration = Duration::from_secs(10);
 /// Runs the command that the arguments name.
 #[must_use]
 pub fn run() -> ExitCode {
+    if let Some(exit) = lock_run::run_hidden() {
+        return exit;
+    }
     let command = command();
     let matches = command.clone().get_matches();
     refuse_unread_globals(command, &matches);
