@@ -6,5 +6,6 @@ mod banner;
 mod contract;
 mod durability;
 mod history;
+mod lock_run;
 mod refusals;
 mod rest;

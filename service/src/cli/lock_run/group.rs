@@ -53,8 +53,7 @@ impl Group {
             let is_process = entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit);
             // A process that has gone meanwhile has no status any more.
             is_process
-                && std::fs::read_to_string(entry.path().join("stat"))
-                    .is_ok_and(|stat| runs_in(&stat, id))
+                && std::fs::read_to_string(entry.path().join("stat")).is_ok_and(|stat| runs_in(&stat, id))
         })
     }
 }

@@ -25,8 +25,7 @@ use rustix::process::{Pid, Signal as RawSignal, WaitId, WaitIdOptions, WaitIdSta
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe::Receiver;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::lock_run::group::Group;
@@ -50,15 +49,35 @@ pub(super) fn run(mut args: impl Iterator<Item = OsString>) -> io::Result<ExitCo
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let link = Link::new(socket)?;
-        match Guard::start(countdown, link, stdin, args) {
-            Ok((guard, changes)) => guard.watch(changes).await,
-            Err((link, error)) => {
-                link.tell(&Report::Failed { reason: error.to_string() });
-                Err(error)
-            }
-        }
+        let started = Started::new(args).inspect_err(|error| {
+            link.tell(&Report::Failed { reason: error.to_string() });
+        })?;
+        Guard::new(countdown, link, stdin, started).watch().await
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The command, which waits to begin, and what tells about it.
+struct Started {
+    /// Kept so that these signals go on to be caught.
+    signals: Signals,
+    /// Changes of the command.
+    changes: tokio::signal::unix::Signal,
+    timer: BootTimer,
+    gate: UnixStream,
+    child: Child,
+}
+
+impl Started {
+    fn new(command: impl Iterator<Item = OsString>) -> io::Result<Self> {
+        let signals = Signals::catch()?;
+        // Before the command starts, so that its end cannot be missed.
+        let changes = signal(SignalKind::child())?;
+        let timer = BootTimer::new()?;
+        let (gate, theirs) = UnixStream::pair()?;
+        let child = spawn(theirs, command)?;
+        Ok(Self { signals, changes, timer, gate, child })
+    }
 }
 
 /// The command under guard.
@@ -71,58 +90,41 @@ struct Guard {
     /// What the command still waits for; it begins when it gets its standard input.
     gate: Option<(UnixStream, OwnedFd)>,
     child: Child,
+    changes: tokio::signal::unix::Signal,
     group: Group,
     /// Where the terminal goes back to, while the command has it.
     terminal_home: Option<Pid>,
-    /// Kept so that these signals go on to be caught.
     _signals: Signals,
 }
 
 impl Guard {
-    fn start(
-        countdown: Countdown,
-        link: Link,
-        stdin: OwnedFd,
-        command: impl Iterator<Item = OsString>,
-    ) -> Result<(Self, tokio::signal::unix::Signal), (Link, io::Error)> {
-        let prepared = || {
-            let signals = Signals::catch()?;
-            // Before the command starts, so that its end cannot be missed.
-            let changes = signal(SignalKind::child())?;
-            let timer = BootTimer::new()?;
-            let (gate, theirs) = UnixStream::pair()?;
-            let child = spawn(theirs, command)?;
-            Ok((signals, changes, timer, gate, child))
-        };
-        let (signals, changes, timer, gate, child) = match prepared() {
-            Ok(prepared) => prepared,
-            Err(error) => return Err((link, error)),
-        };
+    fn new(countdown: Countdown, link: Link, stdin: OwnedFd, started: Started) -> Self {
+        let Started { signals, changes, timer, gate, child } = started;
         let group = Group::led_by(Pid::from_child(&child));
         link.tell(&Report::Started { pid: group.id().as_raw_nonzero().get() });
-        let guard = Self {
+        Self {
             countdown,
             timer,
             link,
             main_lives: true,
             gate: Some((gate, stdin)),
             child,
+            changes,
             group,
             terminal_home: None,
             _signals: signals,
-        };
-        Ok((guard, changes))
+        }
     }
 
     /// Watches over the command until it and its group are dead.
-    async fn watch(mut self, mut changes: tokio::signal::unix::Signal) -> io::Result<()> {
+    async fn watch(mut self) -> io::Result<()> {
         loop {
             self.do_what_is_due()?;
             tokio::select! {
                 // Time first: whatever main says, it cannot put off what is due.
                 biased;
                 fired = self.timer.fired() => fired?,
-                _ = changes.recv() => {
+                _ = self.changes.recv() => {
                     if let Some(code) = self.look()? {
                         return self.finish(code).await;
                     }
@@ -227,14 +229,16 @@ fn exit_code(status: &WaitIdStatus) -> u8 {
 
 /// A timer on `CLOCK_BOOTTIME`: it also fires when the system wakes up from a suspend after the time.
 struct BootTimer {
-    timer: AsyncFd<OwnedFd>,
+    /// The runtime's reader of pipes, which waits for whatever polls and is read as a pipe; for other descriptors the
+    /// runtime has no reader without `unsafe`.
+    timer: Receiver,
 }
 
 impl BootTimer {
     fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Boottime, flags)?;
-        Ok(Self { timer: AsyncFd::with_interest(timer, Interest::READABLE)? })
+        Ok(Self { timer: Receiver::from_owned_fd_unchecked(timer)? })
     }
 
     fn arm(&self, at_ms: u64) -> io::Result<()> {
@@ -255,12 +259,12 @@ impl BootTimer {
     /// Ends when the timer has fired.
     async fn fired(&self) -> io::Result<()> {
         loop {
-            let mut ready = self.timer.readable().await?;
-            let mut expirations = [0; 8];
-            match ready.try_io(|timer| Ok(rustix::io::read(timer, &mut expirations)?)) {
-                Ok(read) => return read.map(|_| ()),
+            self.timer.readable().await?;
+            match self.timer.try_read(&mut [0; 8]) {
+                Ok(_) => return Ok(()),
                 // It was set anew meanwhile.
-                Err(_would_block) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
             }
         }
     }

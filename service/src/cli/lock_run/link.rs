@@ -139,7 +139,7 @@ pub(super) fn receive_descriptor(socket: impl AsFd) -> io::Result<OwnedFd> {
     recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
     let descriptor = control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
+        RecvAncillaryMessage::ScmCredentials(_) | _ => None,
     });
     descriptor.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }

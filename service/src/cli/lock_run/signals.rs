@@ -32,16 +32,8 @@ pub(super) enum Relayed {
 
 impl Relayed {
     /// All of them.
-    pub(super) const ALL: [Self; 8] = [
-        Self::Hup,
-        Self::Int,
-        Self::Quit,
-        Self::Term,
-        Self::Usr1,
-        Self::Usr2,
-        Self::Winch,
-        Self::Tstp,
-    ];
+    pub(super) const ALL: [Self; 8] =
+        [Self::Hup, Self::Int, Self::Quit, Self::Term, Self::Usr1, Self::Usr2, Self::Winch, Self::Tstp];
 
     /// The signal itself.
     pub(super) const fn raw(self) -> RawSignal {

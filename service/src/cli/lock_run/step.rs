@@ -48,7 +48,10 @@ pub(super) fn argument<T: std::str::FromStr>(args: &mut impl Iterator<Item = OsS
     let argument = args.next();
     let parsed = argument.as_ref().and_then(|argument| argument.to_str()?.parse().ok());
     parsed.ok_or_else(|| {
-        io::Error::new(ErrorKind::InvalidInput, "this is a part of `holdfast lock run`, which calls it itself")
+        io::Error::new(
+            ErrorKind::InvalidInput,
+            "this is a part of `holdfast lock run`, which calls it itself",
+        )
     })
 }
 

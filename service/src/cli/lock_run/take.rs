@@ -28,10 +28,7 @@ const LOOK_PERIOD: Duration = Duration::from_secs(1);
 const WITHDRAW_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Takes the lock.
-pub(super) async fn take(
-    run: &Run<'_>,
-    signals: &mut Signals,
-) -> Result<(Session, LockGuard), Failure> {
+pub(super) async fn take(run: &Run<'_>, signals: &mut Signals) -> Result<(Session, LockGuard), Failure> {
     let client = run.target.client().with_deadline(REACH_PATIENCE);
     let mut session = client.session(run.timing.ttl());
     if let Some(name) = process_name() {
@@ -70,10 +67,12 @@ fn random_id() -> String {
 /// Waits for a signal that asks to end. Ctrl-Z does what it always does.
 async fn asked_to_end(signals: &mut Signals) -> Relayed {
     loop {
-        match signals.next().await {
-            signal if signal.asks_to_end() => return signal,
-            Relayed::Tstp => terminal::stop_self(),
-            _ => {}
+        let signal = signals.next().await;
+        if signal.asks_to_end() {
+            return signal;
+        }
+        if signal == Relayed::Tstp {
+            terminal::stop_self();
         }
     }
 }
@@ -229,7 +228,8 @@ impl Contender<'_> {
                 Ok(Err(error)) => return Err(refused(self.run, &error)),
                 Err(_elapsed) => {}
             }
-            let left = until.map_or(REQUEST_WAIT_MAX, |until| until.saturating_duration_since(Instant::now()));
+            let left =
+                until.map_or(REQUEST_WAIT_MAX, |until| until.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return Err(self.waited_in_vain(&line));
             }
@@ -276,7 +276,9 @@ impl Contender<'_> {
         match lost {
             Lost::SessionEnded | Lost::ClaimEnded => Failure::new(
                 Exit::NotAcquired,
-                format!("the session that waited for {what} was ended by somebody else; the command did not run"),
+                format!(
+                    "the session that waited for {what} was ended by somebody else; the command did not run"
+                ),
             ),
             Lost::LeaseRanOut | Lost::GivenUp => Failure::new(
                 Exit::Unreachable,

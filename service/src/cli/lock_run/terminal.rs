@@ -7,13 +7,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::IsTerminal;
-use std::process::{Child, Command, Stdio};
 use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{
-    Pid, Signal, getpgrp, getpid, getsid, kill_current_process_group, kill_process,
-};
+use rustix::process::{Pid, Signal, getpgrp, getpid, getsid, kill_current_process_group, kill_process};
 use rustix::termios::{tcgetpgrp, tcsetpgrp};
 
 use crate::cli::lock_run::group::Group;

@@ -95,7 +95,10 @@ mod tests {
 
     #[test]
     fn a_holder_is_known_by_its_label_or_its_sessions_name_or_its_session() {
-        assert_eq!(held_by(&[holder(Some("nightly"), Some("h:1"))], None), "held by nightly for 41s (token 7)");
+        assert_eq!(
+            held_by(&[holder(Some("nightly"), Some("h:1"))], None),
+            "held by nightly for 41s (token 7)"
+        );
         assert_eq!(held_by(&[holder(None, Some("h:1"))], None), "held by h:1 for 41s (token 7)");
         assert_eq!(held_by(&[holder(None, None)], None), "held by s for 41s (token 7)");
     }
