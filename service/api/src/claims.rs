@@ -1,10 +1,41 @@
-//! Claims: `/v1/namespaces/{ns}/locks/{name}/claims`. A claim is one attempt to hold one lock.
+//! Claims: `/v1/namespaces/{ns}/locks/{name}/claims`. A claim is one attempt to hold one lock, or, as a candidate, to lead
+//! one election.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
 use crate::locks::HolderView;
+
+/// What a claim is made on. Locks and elections have separate name spaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum ContestKind {
+    /// A lock, which claims hold.
+    #[default]
+    Lock,
+    /// An election, which candidates lead: a lock that one holds at a time.
+    Election,
+}
+
+impl ContestKind {
+    /// Both kinds.
+    pub const ALL: [Self; 2] = [Self::Lock, Self::Election];
+
+    /// The kind as guards name it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Lock => "lock",
+            Self::Election => "election",
+        }
+    }
+}
+
+impl fmt::Display for ContestKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
 
 /// How a claim shares its lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{claims::EndReason, locks::HolderView};
+use crate::{claims::EndReason, locks::HolderView, watch::EventId};
 
 /// Why a request was refused or could not be answered. No code is ever added without a place in the table of the REST
 /// reference, because clients match on it exhaustively.
@@ -460,9 +460,13 @@ pub struct Problem {
     /// `claim-ended`: the token that the claim had, if it was ever granted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fencing_token: Option<u64>,
-    /// `revision-mismatch`: the item's `mod_revision`, 0 when it does not exist.
+    /// `revision-mismatch`: the item's `mod_revision`, 0 when it does not exist. `revision-compacted`: the oldest revision
+    /// that can be read, or watched from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<u64>,
+    /// In a stream of events: the id of the last event that was delivered, where a new request goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<EventId>,
     /// `membership-changed`: the id of the membership in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub membership_log_id: Option<String>,
@@ -493,6 +497,7 @@ impl Problem {
             reason: None,
             fencing_token: None,
             revision: None,
+            resume: None,
             membership_log_id: None,
             hint: None,
             request_id: None,
@@ -573,7 +578,13 @@ impl Problem {
         self
     }
 
-    /// Names the revision that the item has.
+    /// Says where a stream of events goes on.
+    pub const fn with_resume(mut self, resume: EventId) -> Self {
+        self.resume = Some(resume);
+        self
+    }
+
+    /// Names the revision that the item has, or the oldest one that is left.
     pub const fn with_revision(mut self, revision: u64) -> Self {
         self.revision = Some(revision);
         self

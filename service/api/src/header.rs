@@ -17,5 +17,10 @@ pub const IDEMPOTENCY_KEY: &str = "Idempotency-Key";
 /// Request and answer: finds the request in the nodes' logs.
 pub const REQUEST_ID: &str = "Request-Id";
 
+/// Request: the id of the last event that was delivered; a stream goes on after it.
+pub const LAST_EVENT_ID: &str = "Last-Event-ID";
+
+/// Media type of a stream of events.
+pub const EVENT_STREAM: &str = "text/event-stream";
 /// Media type of a [`Problem`](crate::Problem).
 pub const PROBLEM_JSON: &str = "application/problem+json";

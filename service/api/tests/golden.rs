@@ -11,11 +11,23 @@ use holdfast_api::{
         MemberRole, MemberView, MembershipView, NodeId, NodeView, Phase, PromoteRequest, SnapshotProgress,
         TransferRequest, TransferView,
     },
-    config::{ConfigItem, ConfigList},
+    config::{
+        CompareOp, ConfigDiff, ConfigHistory, ConfigItem, ConfigList, ConfigVersion, ConfigWrite,
+        DeletedVersion, RevisionTarget, RollbackRequest, TxnAnswer, TxnCompare, TxnDeleted, TxnKey, TxnOp,
+        TxnPut, TxnRead, TxnRequest, TxnResult, WrittenVersion,
+    },
+    elections::ElectionView,
     locks::{ForceReleaseRequest, ForceReleaseView, HolderView, LockList, LockView, QueuedView},
     namespaces::{NamespaceList, NamespaceView},
-    query::{Consistency, ListQuery, ReadQuery},
+    query::{
+        Consistency, DiffQuery, EventsQuery, HistoryQuery, Initial, ListQuery, PutQuery, ReadQuery,
+        WatchQuery,
+    },
     sessions::{ClaimRef, KeepaliveView, LiveState, SessionList, SessionRequest, SessionView},
+    watch::{
+        Change, ChangeEvent, Deletion, EventId, LockChange, LockStateEvent, Progress, SessionChange,
+        SessionStateEvent, StateEvent,
+    },
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -161,6 +173,7 @@ fn problems_are_as_written() {
         .with_delay_remaining_ms(900)
         .with_end(EndReason::TimedOut, Some(812))
         .with_revision(42)
+        .with_resume(EventId { history_id: 0x1f_03a9, revision: 41 })
         .with_membership_log_id("3-0011223344556677-7")
         .with_hint("curl -H 'Content-Type: application/json' …")
         .with_request_id("5f0c");
@@ -257,9 +270,8 @@ fn locks_are_as_written() {
     check("force_release", &released);
 }
 
-#[test]
-fn config_is_as_written() {
-    let item = |value: Option<&[u8]>| ConfigItem {
+fn item(value: Option<&[u8]>) -> ConfigItem {
+    ConfigItem {
         key: text("app/settings"),
         value: value.map(<[u8]>::to_vec),
         content_type: text("application/json"),
@@ -268,15 +280,195 @@ fn config_is_as_written() {
         version: 2,
         session: None,
         managed_by: None,
-    };
-    let owned =
-        ConfigItem { session: Some(text("s-1")), managed_by: Some(text("git")), ..item(Some(&[0xff, 0x00])) };
-    check("config_item", &item(Some("{\"größe\":1}".as_bytes())));
-    check("config_item_bytes", &owned);
+    }
+}
+
+fn text_item() -> ConfigItem {
+    item(Some("{\"größe\":1}".as_bytes()))
+}
+
+fn owned_bytes_item() -> ConfigItem {
+    ConfigItem { session: Some(text("s-1")), managed_by: Some(text("git")), ..item(Some(&[0xff, 0x00])) }
+}
+
+fn write() -> ConfigWrite {
+    ConfigWrite { key: text("app/settings"), create_revision: 3, mod_revision: 12, version: 3 }
+}
+
+#[test]
+fn config_is_as_written() {
+    check("config_item", &text_item());
+    check("config_item_bytes", &owned_bytes_item());
     check(
         "config_list",
         &ConfigList { items: vec![item(None)], revision: 12, next_cursor: Some(text("YXBw")) },
     );
+}
+
+#[test]
+fn the_past_of_config_is_as_written() {
+    let deleted = DeletedVersion { mod_revision: 11, age_ms: 40, expired: true };
+    let written = |item, age_ms| ConfigVersion::Written(Box::new(WrittenVersion { item, age_ms }));
+    let history = ConfigHistory {
+        key: text("app/settings"),
+        versions: vec![
+            ConfigVersion::Deleted(deleted),
+            written(owned_bytes_item(), 1_500),
+            written(text_item(), 9_000),
+        ],
+        revision: 12,
+        next_cursor: Some(text("12.9")),
+    };
+    check("config_history", &history);
+    let diff = ConfigDiff {
+        key: text("app/settings"),
+        from: 9,
+        to: 12,
+        equal: false,
+        unified: Some(text("--- 9\n+++ 12\n@@ -1 +1 @@\n-a\n+b\n")),
+        from_sha256: Some(text("ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb")),
+        to_sha256: Some(text("3e23e8160039594a33894f6564e1b1348bbd7a0088d42c4acb73eeaed59c009d")),
+    };
+    check("config_diff", &diff);
+    check("config_diff_absent", &ConfigDiff { unified: None, from_sha256: None, ..diff });
+    check("rollback_request", &RollbackRequest { to_revision: 9 });
+    check("config_write", &write());
+}
+
+fn txn() -> TxnRequest {
+    let key = || text("app/settings");
+    let put =
+        TxnPut { key: key(), value: b"1".to_vec(), content_type: None, session: None, managed_by: None };
+    TxnRequest {
+        compare: vec![
+            TxnCompare::Revision {
+                key: key(),
+                target: RevisionTarget::ModRevision,
+                op: CompareOp::Equal,
+                value: 9,
+            },
+            TxnCompare::Revision {
+                key: key(),
+                target: RevisionTarget::CreateRevision,
+                op: CompareOp::Less,
+                value: 9,
+            },
+            TxnCompare::Revision {
+                key: key(),
+                target: RevisionTarget::Version,
+                op: CompareOp::Greater,
+                value: 0,
+            },
+            TxnCompare::Value { key: key(), op: CompareOp::NotEqual, value: b"off".to_vec() },
+            TxnCompare::Value { key: key(), op: CompareOp::Equal, value: vec![0xff, 0] },
+            TxnCompare::Exists { key: text("app/frozen"), exists: false },
+            TxnCompare::Held { lock: text("jobs/nightly"), token: 812, claim: Some(text("worker-1")) },
+            TxnCompare::Held { lock: text("jobs/hourly"), token: 7, claim: None },
+        ],
+        success: vec![
+            TxnOp::Put(put),
+            TxnOp::Put(TxnPut {
+                key: text("app/owner"),
+                value: vec![0xff, 0],
+                content_type: Some(text("image/png")),
+                session: Some(text("s-1")),
+                managed_by: Some(text("git")),
+            }),
+            TxnOp::Delete(TxnKey { key: text("app/old") }),
+        ],
+        failure: vec![TxnOp::Get(TxnKey { key: key() })],
+    }
+}
+
+#[test]
+fn transactions_are_as_written() {
+    check("txn_request", &txn());
+    check("txn_request_empty", &TxnRequest::default());
+    let results = vec![
+        TxnResult::Put(write()),
+        TxnResult::Delete(TxnDeleted { key: text("app/old"), deleted: false }),
+        TxnResult::Get(TxnRead { key: text("app/settings"), item: Some(text_item()) }),
+        TxnResult::Get(TxnRead { key: text("app/none"), item: None }),
+    ];
+    check("txn_answer", &TxnAnswer { succeeded: true, revision: 12, results });
+}
+
+#[test]
+fn changes_of_config_are_as_written() {
+    let deletion = |key: &str| Deletion { key: text(key), mod_revision: 12 };
+    let changes = vec![
+        Change::Put(text_item()),
+        Change::Put(owned_bytes_item()),
+        Change::Delete(deletion("app/old")),
+        Change::Expire(deletion("app/owner")),
+    ];
+    check("watch_change", &ChangeEvent { revision: 12, changes });
+    check("watch_state", &StateEvent { revision: 12, items: vec![text_item()], more: true });
+    check("watch_progress", &Progress { revision: 12 });
+    let resume = EventId { history_id: 0x1f_03a9, revision: 12 };
+    let problem = Problem::new(ErrorCode::Overloaded, "slow reader: 1024 events wait to be read");
+    check("watch_error", &problem.with_resume(resume));
+}
+
+#[test]
+fn events_of_locks_are_as_written() {
+    let (claim, session) = (|| text("worker-1"), || text("c-812"));
+    let changes = vec![
+        LockChange::Queued { claim: claim(), session: session() },
+        LockChange::Granted { claim: claim(), session: session(), fencing_token: 812 },
+        LockChange::Ended {
+            claim: claim(),
+            session: Some(session()),
+            reason: EndReason::Expired,
+            fencing_token: Some(812),
+        },
+        LockChange::Ended {
+            claim: claim(),
+            session: None,
+            reason: EndReason::DeletedUnseen,
+            fencing_token: None,
+        },
+    ];
+    check("lock_change", &ChangeEvent { revision: 812, changes });
+    check("lock_state", &LockStateEvent { revision: 812, lock: lock() });
+}
+
+#[test]
+fn events_of_sessions_are_as_written() {
+    let (namespace, lock, claim) = (|| text("default"), || text("jobs/nightly"), || text("worker-1"));
+    let changes = vec![
+        SessionChange::Created { session: text("s-1"), ttl_ms: 15_000 },
+        SessionChange::Queued { namespace: namespace(), lock: lock(), claim: claim() },
+        SessionChange::Granted { namespace: namespace(), lock: lock(), claim: claim(), fencing_token: 812 },
+        SessionChange::Ended {
+            namespace: namespace(),
+            lock: lock(),
+            claim: claim(),
+            reason: EndReason::Forced,
+            fencing_token: Some(812),
+        },
+        SessionChange::Ended {
+            namespace: namespace(),
+            lock: lock(),
+            claim: claim(),
+            reason: EndReason::LeftQueue,
+            fencing_token: None,
+        },
+        SessionChange::SessionEnded { session: text("s-1"), reason: EndReason::Expired },
+    ];
+    check("session_change", &ChangeEvent { revision: 812, changes });
+    check("session_state", &SessionStateEvent { revision: 812, session: session() });
+}
+
+#[test]
+fn elections_are_as_written() {
+    let LockView { namespace, name, queue, last_token, .. } = lock();
+    let led =
+        ElectionView { namespace, name, leader: Some(holder()), queue, last_token, delay_remaining_ms: None };
+    check("election", &led);
+    let idle =
+        ElectionView { leader: None, queue: Vec::new(), last_token: 0, delay_remaining_ms: Some(900), ..led };
+    check("election_idle", &idle);
 }
 
 #[test]
@@ -346,10 +538,33 @@ fn query_parameters_are_as_written() {
         limit: Some(100),
         cursor: Some(text("YXBw")),
         values: true,
+        at_revision: Some(5),
         consistency: Some(Consistency::Linearizable),
         min_revision: None,
     };
     check("list_query", &list);
+    let history = HistoryQuery {
+        limit: Some(10),
+        cursor: Some(text("12.9")),
+        consistency: Some(Consistency::Stale),
+        min_revision: Some(7),
+    };
+    check("history_query", &history);
+    check("diff_query", &DiffQuery { from: 3, to: Some(9), consistency: None, min_revision: None });
+    check("put_query", &PutQuery { session: Some(text("s-1")) });
+    let events = EventsQuery {
+        from_revision: Some(7),
+        initial: Some(Initial::State),
+        consistency: Some(Consistency::Stale),
+    };
+    check("events_query", &events);
+    let watch = WatchQuery {
+        prefix: vec![text("app/"), text("jobs/")],
+        from_revision: Some(7),
+        initial: Some(Initial::State),
+        consistency: Some(Consistency::Stale),
+    };
+    check("watch_query", &watch);
 }
 
 #[test]
@@ -368,4 +583,19 @@ fn requests_refuse_fields_that_they_do_not_know() {
     refuses::<TransferRequest>(&TransferRequest { to: None });
     refuses::<ReadQuery>(&ReadQuery::default());
     refuses::<ListQuery>(&ListQuery::default());
+    refuses::<HistoryQuery>(&HistoryQuery::default());
+    refuses::<DiffQuery>(&DiffQuery { from: 1, to: None, consistency: None, min_revision: None });
+    refuses::<PutQuery>(&PutQuery::default());
+    refuses::<EventsQuery>(&EventsQuery::default());
+    refuses::<WatchQuery>(&WatchQuery::default());
+    refuses::<RollbackRequest>(&RollbackRequest { to_revision: 1 });
+    refuses::<TxnRequest>(&TxnRequest::default());
+    let TxnRequest { compare, success, failure: _ } = txn();
+    compare.iter().for_each(refuses::<TxnCompare>);
+    refuses::<TxnKey>(&TxnKey { key: text("a") });
+    for op in &success {
+        if let TxnOp::Put(put) = op {
+            refuses::<TxnPut>(put);
+        }
+    }
 }

@@ -217,16 +217,15 @@ pub(crate) async fn list(
 ) -> Result<Response, ApiError> {
     let (context, _) = Context::split(request);
     let namespace = request::namespace(namespace)?;
-    let page = Page::of(&context)?;
+    let page = Page::at_any_revision(&context)?;
     app.authorize(&context, Verb::Read, &[Resource::Keys(namespace.clone(), page.prefix.clone())])?;
     let after = page.after.as_ref().map(|cursor| ConfigKey::new(cursor.after.clone())).transpose()?;
     read::read(&app, &context, page.mode, |store| {
         let newest = store.meta()?.revision;
-        let at = page.after.as_ref().map(|cursor| cursor.revision);
-        if let Some(refusal) = refuse_place(store, &namespace, at, newest)? {
+        if let Some(refusal) = refuse_place(store, &namespace, page.at, newest)? {
             return Ok(Err(refusal));
         }
-        let revision = at.unwrap_or(newest);
+        let revision = page.at.unwrap_or(newest);
         let found = store.config_list(&ConfigQuery {
             namespace: &namespace,
             prefix: &page.prefix,

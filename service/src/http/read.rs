@@ -62,6 +62,8 @@ pub(crate) struct Page {
     pub(crate) after: Option<Cursor>,
     /// Whether values are wanted.
     pub(crate) values: bool,
+    /// The revision that the cursor or the request pins.
+    pub(crate) at: Option<Revision>,
     /// How the read is made.
     pub(crate) mode: ReadMode,
 }
@@ -92,7 +94,20 @@ impl Cursor {
 impl Page {
     /// The page that a request asks for.
     pub(crate) fn of(context: &Context) -> Result<Self, ApiError> {
-        let ListQuery { prefix, limit, cursor, values, consistency, min_revision } = query(context)?;
+        let query: ListQuery = query(context)?;
+        if query.at_revision.is_some() {
+            return Err(ApiError::new(ErrorCode::InvalidField, "at_revision is for config reads only"));
+        }
+        Self::from_parameters(query)
+    }
+
+    /// The page of a list that also has a past. A cursor pins its own revision.
+    pub(crate) fn at_any_revision(context: &Context) -> Result<Self, ApiError> {
+        Self::from_parameters(query(context)?)
+    }
+
+    fn from_parameters(query: ListQuery) -> Result<Self, ApiError> {
+        let ListQuery { prefix, limit, cursor, values, at_revision, consistency, min_revision } = query;
         let rows_max = holdfast_core::limits::PAGE_ROWS_MAX;
         let limit = match limit.map(usize::try_from) {
             None => rows_max,
@@ -115,7 +130,9 @@ impl Page {
                 })
             })
             .transpose()?;
-        Ok(Self { prefix, limit, after, values, mode: ReadMode::from_parameters(consistency, min_revision) })
+        let at = after.as_ref().map(|cursor| cursor.revision).or_else(|| at_revision.map(Revision::new));
+        let mode = ReadMode::from_parameters(consistency, min_revision);
+        Ok(Self { prefix, limit, after, values, at, mode })
     }
 }
 

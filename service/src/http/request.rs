@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::extract::Request;
 use bytes::Bytes;
+use holdfast_api::claims::ContestKind;
 use holdfast_api::config::{ETag, WriteGuard};
 use holdfast_api::{ErrorCode, Problem, header};
 use holdfast_core::domain::{Guard, Precondition, ReplayKey};
@@ -127,11 +128,14 @@ impl Context {
     /// The guard of a write.
     pub(crate) fn guard(&self) -> Result<Option<Guard>, ApiError> {
         let Some(text) = self.header(header::GUARD)? else { return Ok(None) };
-        let WriteGuard { lock, token } = text
+        let WriteGuard { kind, name, token } = text
             .parse::<WriteGuard>()
             .map_err(|invalid| invalid_header(header::GUARD, &invalid.to_string()))?;
         let token = FencingToken::of_grant(Revision::new(token));
-        Ok(Some(Guard { lock: LockName::new(lock)?, token }))
+        match kind {
+            ContestKind::Lock => Ok(Some(Guard { lock: LockName::new(name)?, token })),
+            ContestKind::Election => Err(invalid_header(header::GUARD, "this node knows no elections")),
+        }
     }
 
     /// An id that the server chooses: random, or derived from the idempotency key, so that a replay names the same thing.

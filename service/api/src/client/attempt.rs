@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::{Method, Url, header::HeaderMap};
+use reqwest::{Method, StatusCode, Url, header::HeaderMap};
 
 use crate::{
     client::error::{AttemptError, ClientError, ProtocolError},
@@ -65,17 +65,48 @@ pub(crate) async fn attempt(
     if let Some(body) = &request.body {
         builder = builder.body(body.clone());
     }
-    let response = match builder.send().await {
-        Ok(response) => response,
-        Err(error) if error.is_connect() => {
-            return Conclusion::NotApplied {
+    match send(builder).await {
+        Ok(response) => conclude_whole(response).await,
+        Err(conclusion) => conclusion,
+    }
+}
+
+/// Asks for a stream once. `timeout` is for the head of a success, which has no end, and for all of any other answer.
+///
+/// # Errors
+/// What an answer without a stream allows to conclude.
+pub(crate) async fn open(
+    http: &reqwest::Client,
+    url: Url,
+    request: &WireRequest,
+    timeout: Duration,
+) -> Result<reqwest::Response, Conclusion> {
+    let builder = http.request(request.method.clone(), url).headers(request.headers.clone());
+    let opened = async {
+        let response = send(builder).await?;
+        if response.status() == StatusCode::OK { Ok(response) } else { Err(conclude_whole(response).await) }
+    };
+    match tokio::time::timeout(timeout, opened).await {
+        Ok(opened) => opened,
+        Err(_) => Err(uncertain(AttemptError::Silent(timeout))),
+    }
+}
+
+async fn send(builder: reqwest::RequestBuilder) -> Result<reqwest::Response, Conclusion> {
+    builder.send().await.map_err(|error| {
+        if error.is_connect() {
+            Conclusion::NotApplied {
                 error: AttemptError::Connect(error),
                 retry_after: None,
                 place: NextPlace::OtherEndpointAtOnce,
-            };
+            }
+        } else {
+            uncertain(AttemptError::NoAnswer(error))
         }
-        Err(error) => return uncertain(AttemptError::NoAnswer(error)),
-    };
+    })
+}
+
+async fn conclude_whole(response: reqwest::Response) -> Conclusion {
     let status = response.status().as_u16();
     let headers = response.headers().clone();
     match read_body(response).await {

@@ -7,10 +7,16 @@ use reqwest::{
 };
 
 use crate::{
-    client::{Answer, Call, Client, ClientError, ProtocolError, Replay, read_headers, transport::Reply},
-    config::{ConfigList, ETag, WriteGuard},
+    client::{
+        Answer, Call, Client, ClientError, InvalidRequest, ProtocolError, Replay, read_headers,
+        transport::Reply,
+    },
+    config::{
+        ConfigDiff, ConfigHistory, ConfigList, ConfigWrite, ETag, RollbackRequest, TxnAnswer, TxnRequest,
+        WriteGuard,
+    },
     header, path,
-    query::{ListQuery, ReadQuery},
+    query::{DiffQuery, HistoryQuery, ListQuery, PutQuery, ReadQuery},
 };
 
 /// A config item's value as it was written.
@@ -64,10 +70,21 @@ pub enum IdempotencyKey {
 pub struct WriteOptions {
     /// What must hold of the item.
     pub condition: WriteCondition,
-    /// The lock that must be held.
+    /// The lock that must be held, or the election that must be led.
     pub guard: Option<WriteGuard>,
-    /// Who manages the item.
+    /// Who manages the item; nobody when absent.
     pub managed_by: Option<String>,
+    /// [`put_config`](Client::put_config) only: the session whose end deletes the item; it is permanent when absent.
+    pub session: Option<String>,
+    /// How the call is made safe to repeat.
+    pub idempotency_key: IdempotencyKey,
+}
+
+/// Everything about a transaction but what it compares and does.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TxnOptions {
+    /// The lock that must be held, or the election that must be led; else nothing is done at all.
+    pub guard: Option<WriteGuard>,
     /// How the call is made safe to repeat.
     pub idempotency_key: IdempotencyKey,
 }
@@ -110,7 +127,8 @@ impl Client {
     /// Writes a config item.
     ///
     /// # Errors
-    /// `revision-mismatch`, `stale-token`, `too-large`; else as every call.
+    /// `revision-mismatch`, `stale-token`, `too-large`; `session-not-found`, `session-expired`, `overloaded` when the
+    /// session cannot own the item; else as every call.
     pub async fn put_config(
         &self,
         namespace: &str,
@@ -119,8 +137,9 @@ impl Client {
         content_type: &str,
         options: &WriteOptions,
     ) -> Result<Answer<ConfigWritten>, ClientError> {
-        let mut call = write_call(Method::PUT, path::config_key(namespace, key), options)?
-            .with_header("Content-Type", content_type)?;
+        let query = PutQuery { session: options.session.clone() };
+        let path = path::config_key(namespace, key) + &query.to_query_string();
+        let mut call = write_call(Method::PUT, path, options)?.with_header("Content-Type", content_type)?;
         call.wire.body = Some(value.into());
         let reply = self.send(call).await?;
         let mod_revision = etag(&reply)?.0;
@@ -138,7 +157,68 @@ impl Client {
         key: &str,
         options: &WriteOptions,
     ) -> Result<Answer<()>, ClientError> {
+        refuse_session(options)?;
         self.empty(write_call(Method::DELETE, path::config_key(namespace, key), options)?).await
+    }
+
+    /// A page of the versions of a key, newest first.
+    ///
+    /// # Errors
+    /// `key-not-found` when no version is left; else as every call.
+    pub async fn config_history(
+        &self,
+        namespace: &str,
+        key: &str,
+        query: &HistoryQuery,
+    ) -> Result<Answer<ConfigHistory>, ClientError> {
+        self.json(Call::get(path::history(namespace, key) + &query.to_query_string())).await
+    }
+
+    /// What differs between two versions of a key.
+    ///
+    /// # Errors
+    /// `key-not-found` when it existed at neither revision, `revision-compacted`, `future-revision`; else as every call.
+    pub async fn diff_config(
+        &self,
+        namespace: &str,
+        key: &str,
+        query: &DiffQuery,
+    ) -> Result<Answer<ConfigDiff>, ClientError> {
+        self.json(Call::get(path::diff(namespace, key) + &query.to_query_string())).await
+    }
+
+    /// Writes the value and the content type that a key had at an earlier revision, as a new version.
+    ///
+    /// # Errors
+    /// `key-not-found` when it did not exist then, `revision-compacted`, `future-revision`, `revision-mismatch`,
+    /// `stale-token`; else as every call.
+    pub async fn rollback_config(
+        &self,
+        namespace: &str,
+        key: &str,
+        request: &RollbackRequest,
+        options: &WriteOptions,
+    ) -> Result<Answer<ConfigWrite>, ClientError> {
+        refuse_session(options)?;
+        let call = write_call(Method::POST, path::rollback(namespace, key), options)?;
+        self.json(call.with_json(request)).await
+    }
+
+    /// Compares and carries out one of two lists of operations, in one step.
+    ///
+    /// # Errors
+    /// `invalid-field` with the place in the request, `stale-token`, `too-large`, `session-not-found`, `session-expired`;
+    /// else as every call. Conditions that do not hold are no error: [`TxnAnswer::succeeded`] tells them.
+    pub async fn txn(
+        &self,
+        namespace: &str,
+        request: &TxnRequest,
+        options: &TxnOptions,
+    ) -> Result<Answer<TxnAnswer>, ClientError> {
+        let TxnOptions { guard, idempotency_key } = options.clone();
+        let options = WriteOptions { guard, idempotency_key, ..WriteOptions::default() };
+        let call = write_call(Method::POST, path::txn(namespace), &options)?;
+        self.json(call.with_json(request)).await
     }
 
     /// A page of config items.
@@ -154,8 +234,17 @@ impl Client {
     }
 }
 
+/// Only a put can give an item an owner. Nothing that a caller asked for is dropped in silence.
+fn refuse_session(options: &WriteOptions) -> Result<(), ClientError> {
+    match options.session {
+        None => Ok(()),
+        Some(_) => Err(ClientError::InvalidRequest(InvalidRequest::Session)),
+    }
+}
+
 fn write_call(method: Method, path: String, options: &WriteOptions) -> Result<Call, ClientError> {
-    let WriteOptions { condition, guard, managed_by, idempotency_key } = options;
+    // The session is part of the path of a put.
+    let WriteOptions { condition, guard, managed_by, idempotency_key, session: _ } = options;
     let mut call = match idempotency_key {
         IdempotencyKey::Random => Call::keyed(method, path),
         IdempotencyKey::Given(key) => {

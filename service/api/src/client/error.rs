@@ -1,8 +1,11 @@
 //! What a call of the client can end with.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
-use crate::error::{Applied, Problem};
+use crate::{
+    client::sse::StreamFault,
+    error::{Applied, Problem},
+};
 
 /// Why a call failed, and by that what the caller may conclude.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +60,9 @@ pub enum ProtocolError {
     /// A claim in a state that this call does not ask for.
     #[error("not a state that was asked for")]
     State,
+    /// A stream of events is not as this API sends it.
+    #[error("not a stream of events of this API: {0}")]
+    Stream(#[from] StreamFault),
 }
 
 /// Why a request cannot be sent.
@@ -66,6 +72,8 @@ pub enum InvalidRequest {
     Path,
     /// A header value has bytes that headers cannot have.
     Header(&'static str),
+    /// A write other than a put names a session that is to own the item.
+    Session,
 }
 
 impl fmt::Display for InvalidRequest {
@@ -73,6 +81,7 @@ impl fmt::Display for InvalidRequest {
         match self {
             Self::Path => f.write_str("a name makes it another path"),
             Self::Header(name) => write!(f, "the value of header {name} has bytes that headers cannot have"),
+            Self::Session => f.write_str("only a put gives an item to a session"),
         }
     }
 }
@@ -101,6 +110,12 @@ pub enum AttemptError {
     /// The deadline left no time for an attempt.
     #[error("no time was left")]
     NoTime,
+    /// A stream of events ended without saying why.
+    #[error("the stream of events ended")]
+    StreamEnded,
+    /// A stream of events was silent for longer than the service ever is.
+    #[error("the stream of events was silent for {0:?}")]
+    Silent(Duration),
 }
 
 impl ClientError {

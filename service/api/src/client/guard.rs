@@ -1,4 +1,4 @@
-//! Taking a lock and holding it.
+//! Taking a lock and holding it; campaigning and leading, which is the same on an election.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -7,6 +7,7 @@ use crate::{
     claims::{ClaimRequest, ClaimView, HeldClaim},
     client::{
         Client, ClientError, ProtocolError, Session,
+        claims::Contest,
         lease::{Lease, Lost, WatchedClaim},
         millis, random_id, read_json,
         session::{ClaimPath, Keeper, lease_ran_out},
@@ -20,7 +21,7 @@ const TTL_DEFAULT: Duration = Duration::from_secs(15);
 /// How long the clean-up after a failed or unclear acquisition may take.
 const CLEAN_UP_MAX: Duration = Duration::from_secs(5);
 
-/// Describes how a lock is to be taken.
+/// Describes how a lock is to be taken, or the leadership of an election.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct LockRequest {
@@ -32,7 +33,7 @@ pub struct LockRequest {
     label: Option<String>,
 }
 
-/// A lock that this process holds.
+/// A lock that this process holds, or an election that it leads.
 ///
 /// Look at [`is_held`](Self::is_held) right before each side effect and send [`fencing_token`](Self::fencing_token) with
 /// it. Dropping the guard without [`release`](Self::release) gives the lock up without waiting for it: with a session of
@@ -59,10 +60,18 @@ enum Owner {
 impl Client {
     /// Describes how to take a lock: exclusively, in one try, with a session of its own, until told otherwise.
     pub fn lock(&self, namespace: impl Into<String>, lock: impl Into<String>) -> LockRequest {
-        let path = ClaimPath { namespace: namespace.into(), lock: lock.into(), claim: random_id() };
+        self.contend(Contest::lock(namespace, lock))
+    }
+
+    /// Describes how to campaign in an election; the guard is the leadership. As [`lock`](Self::lock) otherwise.
+    pub fn campaign(&self, namespace: impl Into<String>, election: impl Into<String>) -> LockRequest {
+        self.contend(Contest::election(namespace, election))
+    }
+
+    fn contend(&self, contest: Contest) -> LockRequest {
         LockRequest {
             client: self.clone(),
-            path,
+            path: ClaimPath { contest, claim: random_id() },
             session: None,
             ttl: TTL_DEFAULT,
             wait: Duration::ZERO,
@@ -133,13 +142,8 @@ impl LockRequest {
                 return Err(error);
             }
         };
-        let claim = WatchedClaim {
-            namespace: path.namespace,
-            lock: path.lock,
-            claim: path.claim,
-            fencing_token: held.fencing_token,
-            known_at: client.clock().now(),
-        };
+        let fencing_token = held.fencing_token;
+        let claim = WatchedClaim { path, fencing_token, known_at: client.clock().now() };
         // Only a grant that was neither waited for nor replayed says when the session was last renewed.
         let fresh = wait.is_zero() && reply.wire.status == 201 && !reply.repeated;
         match Box::pin(own(&client, &claim, held.session, session, ttl, fresh.then_some(&reply))).await {
@@ -160,8 +164,7 @@ async fn grant(
     path: &ClaimPath,
     request: &ClaimRequest,
 ) -> Result<(HeldClaim, Reply), ClientError> {
-    let ClaimPath { namespace, lock, claim } = path;
-    let reply = client.send_claim(namespace, lock, claim, request).await?;
+    let reply = client.send_claim(&path.contest, &path.claim, request).await?;
     match read_json(&reply)?.value {
         ClaimView::Held(held) => Ok((held, reply)),
         ClaimView::Queued(_) | ClaimView::Released(_) | ClaimView::Lost(_) => {
@@ -214,9 +217,9 @@ struct PendingClaim {
 impl PendingClaim {
     /// Makes sure that the claim is not held, and can never be.
     async fn delete(&mut self) {
-        let Some(ClaimPath { namespace, lock, claim }) = &self.path else { return };
+        let Some(ClaimPath { contest, claim }) = &self.path else { return };
         let client = self.client.with_deadline(CLEAN_UP_MAX);
-        if client.delete_claim(namespace, lock, claim).await.is_ok() {
+        if client.end_claim(contest, claim).await.is_ok() {
             self.path = None;
         }
     }
@@ -241,7 +244,7 @@ impl LockGuard {
     /// The id of the claim.
     #[must_use]
     pub fn claim(&self) -> &str {
-        &self.claim.claim
+        &self.claim.path.claim
     }
 
     /// The id of the session that owns the claim.
@@ -286,8 +289,8 @@ impl LockGuard {
         if let Owner::Own { keeper, .. } = &self.owner {
             keeper.stop().await;
         }
-        let WatchedClaim { namespace, lock, claim, .. } = self.claim.as_ref();
-        self.client.delete_claim(namespace, lock, claim).await?;
+        let ClaimPath { contest, claim } = &self.claim.path;
+        self.client.end_claim(contest, claim).await?;
         self.armed = false;
         Ok(())
     }
@@ -307,12 +310,7 @@ impl Drop for LockGuard {
         }
         // An own session needs nothing: its keeper is dropped with the guard and stops.
         if let Owner::Given(session) = &self.owner {
-            let WatchedClaim { namespace, lock, claim, fencing_token: _, known_at: _ } = self.claim.as_ref();
-            session.abandon(ClaimPath {
-                namespace: namespace.clone(),
-                lock: lock.clone(),
-                claim: claim.clone(),
-            });
+            session.abandon(self.claim.path.clone());
         }
     }
 }

@@ -14,7 +14,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 use crate::{
-    client::{LeaseClock, LeaseTime},
+    client::{LeaseClock, LeaseTime, session::ClaimPath},
     sessions::{ClaimRef, LiveState},
 };
 
@@ -166,9 +166,7 @@ fn expire_if_due(state: &mut State, now: LeaseTime) -> bool {
 /// A held claim, to be looked for in what keepalives list.
 #[derive(Debug)]
 pub(crate) struct WatchedClaim {
-    pub(crate) namespace: String,
-    pub(crate) lock: String,
-    pub(crate) claim: String,
+    pub(crate) path: ClaimPath,
     pub(crate) fencing_token: u64,
     /// When its grant was known. A keepalive sent before may have been answered before the grant.
     pub(crate) known_at: LeaseTime,
@@ -177,12 +175,13 @@ pub(crate) struct WatchedClaim {
 impl WatchedClaim {
     /// Whether this list has the claim as held with its token.
     pub(crate) fn is_held_in(&self, claims: &[ClaimRef]) -> bool {
+        let ClaimPath { contest, claim } = &self.path;
         claims.iter().any(|listed| {
             listed.state == LiveState::Held
                 && listed.fencing_token == Some(self.fencing_token)
-                && listed.claim == self.claim
-                && listed.lock == self.lock
-                && listed.namespace == self.namespace
+                && listed.claim == *claim
+                && listed.lock == contest.name
+                && listed.namespace == contest.namespace
         })
     }
 
@@ -198,7 +197,7 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::client::ManualClock;
+    use crate::client::{ManualClock, claims::Contest};
 
     const TTL: Duration = Duration::from_secs(10);
     const USABLE: Duration = Duration::from_millis(9_890);
@@ -211,9 +210,7 @@ mod tests {
 
     fn watched(clock: &ManualClock) -> (WatchedClaim, ClaimRef) {
         let watched = WatchedClaim {
-            namespace: "default".to_owned(),
-            lock: "a".to_owned(),
-            claim: "mine".to_owned(),
+            path: ClaimPath { contest: Contest::lock("default", "a"), claim: "mine".to_owned() },
             fencing_token: 7,
             known_at: clock.now(),
         };

@@ -1,12 +1,9 @@
-//! Calls on sessions, claims and locks. Most programs want [`Session`](crate::client::Session) and
+//! Calls on sessions and locks. Most programs want [`Session`](crate::client::Session) and
 //! [`LockGuard`](crate::client::LockGuard) instead, which count leases.
-
-use std::time::Duration;
 
 use reqwest::Method;
 
 use crate::{
-    claims::{ClaimRequest, ClaimView},
     client::{Answer, Call, Client, ClientError, read_json, transport::Reply},
     locks::{ForceReleaseRequest, ForceReleaseView, LockList, LockView},
     path,
@@ -78,76 +75,6 @@ impl Client {
     /// As every call: [`ClientError`].
     pub async fn delete_session(&self, id: &str) -> Result<Answer<()>, ClientError> {
         self.empty(Call::by_id(Method::DELETE, path::session(id))).await
-    }
-
-    /// Makes a claim under an id that the caller chose, or replays that, and waits for the grant as the request says.
-    ///
-    /// # Errors
-    /// `lock-held`, `wait-timeout`, `claim-conflict`, `claim-ended`, `session-not-found`, `session-expired`,
-    /// `would-deadlock`, `queue-full`; else as every call. After a lost answer even a refusal leaves open whether an
-    /// attempt that is still under way takes the lock: [`ClientError::applied`] is then unknown, and deleting the claim
-    /// settles it.
-    pub async fn put_claim(
-        &self,
-        namespace: &str,
-        lock: &str,
-        claim: &str,
-        request: &ClaimRequest,
-    ) -> Result<Answer<ClaimView>, ClientError> {
-        read_json(&self.send_claim(namespace, lock, claim, request).await?)
-    }
-
-    pub(crate) async fn send_claim(
-        &self,
-        namespace: &str,
-        lock: &str,
-        claim: &str,
-        request: &ClaimRequest,
-    ) -> Result<Reply, ClientError> {
-        let call = Call::by_id(Method::PUT, path::claim(namespace, lock, claim)).with_json(request);
-        self.send(call.with_wait(Duration::from_millis(request.wait_ms))).await
-    }
-
-    /// Makes a claim under an id that the service chooses.
-    ///
-    /// # Errors
-    /// As [`put_claim`](Self::put_claim).
-    pub async fn post_claim(
-        &self,
-        namespace: &str,
-        lock: &str,
-        request: &ClaimRequest,
-    ) -> Result<Answer<ClaimView>, ClientError> {
-        let call = Call::keyed(Method::POST, path::claims(namespace, lock)).with_json(request);
-        self.json(call.with_wait(Duration::from_millis(request.wait_ms))).await
-    }
-
-    /// The truth about a claim.
-    ///
-    /// # Errors
-    /// `claim-not-found` when the service has never seen it; else as every call.
-    pub async fn get_claim(
-        &self,
-        namespace: &str,
-        lock: &str,
-        claim: &str,
-        query: &ReadQuery,
-    ) -> Result<Answer<ClaimView>, ClientError> {
-        self.json(Call::get(path::claim(namespace, lock, claim) + &query.to_query_string())).await
-    }
-
-    /// Releases a claim or takes it out of the queue. Doing it twice, or before the service saw the claim, is a success,
-    /// and no delayed request can make the claim any more.
-    ///
-    /// # Errors
-    /// As every call: [`ClientError`].
-    pub async fn delete_claim(
-        &self,
-        namespace: &str,
-        lock: &str,
-        claim: &str,
-    ) -> Result<Answer<()>, ClientError> {
-        self.empty(Call::by_id(Method::DELETE, path::claim(namespace, lock, claim))).await
     }
 
     /// Looks at a lock.

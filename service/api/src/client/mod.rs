@@ -1,9 +1,10 @@
-//! The typed client: fail-over, replay, sessions that keep themselves alive, lock guards.
+//! The typed client: fail-over, replay, sessions that keep themselves alive, lock guards, watches.
 //!
 //! ```text
 //!   Client ── typed calls ──▶ transport ── one attempt at a time ──▶ endpoint
 //!     ├── lock(..).acquire() ──▶ LockGuard   token · is_held · remaining · lost · release
-//!     └── session(..).start() ──▶ Session    one keepalive task; counts its lease on a clock that includes suspend
+//!     ├── session(..).start() ──▶ Session    one keepalive task; counts its lease on a clock that includes suspend
+//!     └── watch_config(..) ──▶ Watch         a stream of events that goes on where it was, at any endpoint
 //! ```
 //!
 //! The client repeats a request by itself only when the repetition cannot be a second effect, so a call ends with a
@@ -14,6 +15,7 @@
 //! a side effect safe.
 
 mod attempt;
+mod claims;
 mod clock;
 mod cluster;
 mod config;
@@ -22,7 +24,9 @@ mod guard;
 mod lease;
 mod locks;
 mod session;
+mod sse;
 mod transport;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -45,11 +49,13 @@ use crate::{
 };
 
 pub use clock::{BootClock, LeaseClock, LeaseTime, ManualClock, Sleep};
-pub use config::{ConfigValue, ConfigWritten, IdempotencyKey, WriteCondition, WriteOptions};
+pub use config::{ConfigValue, ConfigWritten, IdempotencyKey, TxnOptions, WriteCondition, WriteOptions};
 pub use error::{AttemptError, BuildError, ClientError, InvalidRequest, ProtocolError};
 pub use guard::{LockGuard, LockRequest};
 pub use lease::Lost;
 pub use session::{Session, SessionBuilder};
+pub use sse::StreamFault;
+pub use watch::{Watch, WatchError, WatchItem, Watched};
 
 pub(crate) use transport::Replay;
 
@@ -57,6 +63,9 @@ pub(crate) use transport::Replay;
 const ATTEMPT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// How long a call may take, unless the builder says otherwise: several changes of leader.
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
+/// How long a stream of events may be silent, unless the builder says otherwise. The service tells its progress every
+/// second.
+const SILENCE_DEFAULT: Duration = Duration::from_secs(5);
 /// How long a connection may take to open.
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(2);
 /// How long an unused connection is kept; shorter than what servers and proxies commonly allow.
@@ -118,6 +127,12 @@ impl ClientBuilder {
         self
     }
 
+    /// The longest that a stream of events may be silent before it counts as broken.
+    pub const fn silence_limit(mut self, silence: Duration) -> Self {
+        self.limits.silence = silence;
+        self
+    }
+
     /// The clock that leases are counted on.
     pub fn clock(mut self, clock: Arc<dyn LeaseClock>) -> Self {
         self.clock = clock;
@@ -170,7 +185,11 @@ impl Client {
         ClientBuilder {
             endpoints: endpoints.into_iter().map(Into::into).collect(),
             clock: Arc::new(BootClock),
-            limits: Limits { attempt: ATTEMPT_TIMEOUT_DEFAULT, overall: DEADLINE_DEFAULT },
+            limits: Limits {
+                attempt: ATTEMPT_TIMEOUT_DEFAULT,
+                overall: DEADLINE_DEFAULT,
+                silence: SILENCE_DEFAULT,
+            },
         }
     }
 
@@ -203,6 +222,7 @@ impl Client {
         let limits = Limits {
             attempt: self.limits.attempt.saturating_add(wait),
             overall: self.limits.overall.saturating_add(wait),
+            ..self.limits
         };
         self.transport.call(self.clock.as_ref(), &call.wire, call.replay, limits).await
     }

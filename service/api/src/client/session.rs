@@ -17,6 +17,7 @@ use crate::{
     ErrorCode,
     client::{
         Client, ClientError, LeaseTime,
+        claims::Contest,
         lease::{Lease, Lost, WatchedClaim},
         millis, random_id, read_json,
     },
@@ -171,8 +172,7 @@ impl Session {
 /// Where a claim is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ClaimPath {
-    pub(crate) namespace: String,
-    pub(crate) lock: String,
+    pub(crate) contest: Contest,
     pub(crate) claim: String,
 }
 
@@ -309,8 +309,8 @@ impl Task {
         while clock.now() < until
             && let Some(path) = self.abandoned.pop()
         {
-            let ClaimPath { namespace, lock, claim } = &path;
-            match client.delete_claim(namespace, lock, claim).await {
+            let ClaimPath { contest, claim } = &path;
+            match client.end_claim(contest, claim).await {
                 Ok(_) => {}
                 Err(error) if is_definite(&error) => {}
                 Err(_) => {

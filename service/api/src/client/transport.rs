@@ -20,7 +20,7 @@ use reqwest::Url;
 
 use crate::{
     client::{
-        attempt::{Conclusion, NextPlace, WireAnswer, WireRequest, attempt},
+        attempt::{Conclusion, NextPlace, WireAnswer, WireRequest, attempt, open},
         clock::{CallDeadline, LeaseClock, LeaseTime},
         error::{AttemptError, ClientError, InvalidRequest},
     },
@@ -53,6 +53,8 @@ pub(crate) struct Limits {
     pub(crate) attempt: Duration,
     /// The longest that the call may take.
     pub(crate) overall: Duration,
+    /// The longest that a stream of events may be silent.
+    pub(crate) silence: Duration,
 }
 
 /// A success, with when its attempt was sent.
@@ -89,7 +91,7 @@ impl Transport {
         limits: Limits,
     ) -> Result<Reply, ClientError> {
         let deadline = CallDeadline::after(limits.overall);
-        let mut endpoint = self.current.load(Ordering::Relaxed) % self.endpoints.len();
+        let mut endpoint = self.current();
         let mut progress = Progress { replay, attempts: 0, uncertain: false };
         let mut last = AttemptError::NoTime;
         loop {
@@ -124,7 +126,7 @@ impl Transport {
                 }
             };
             if place != NextPlace::SameEndpoint {
-                endpoint = (endpoint + 1) % self.endpoints.len();
+                endpoint = self.after(endpoint);
             }
             let pause = self.pause(progress.attempts, retry_after, place);
             if deadline.remaining() <= pause {
@@ -136,9 +138,33 @@ impl Transport {
         }
     }
 
+    /// The endpoint where a stream is asked for first.
+    pub(crate) fn current(&self) -> usize {
+        self.current.load(Ordering::Relaxed) % self.endpoints.len()
+    }
+
+    /// The endpoint that is asked after this one.
+    pub(crate) const fn after(&self, endpoint: usize) -> usize {
+        (endpoint + 1) % self.endpoints.len()
+    }
+
+    /// Asks one endpoint for a stream; `timeout` is for the head of the answer.
+    ///
+    /// # Errors
+    /// What an answer without a stream allows to conclude.
+    pub(crate) async fn open(
+        &self,
+        endpoint: usize,
+        request: &WireRequest,
+        timeout: Duration,
+    ) -> Result<reqwest::Response, Conclusion> {
+        let url = self.url(endpoint, &request.path_and_query).map_err(Conclusion::Failure)?;
+        open(&self.http, url, request, timeout).await
+    }
+
     /// How long to wait before the next attempt. Pauses are random, so that clients that failed together do not come
     /// back together.
-    fn pause(&self, attempts: u32, retry_after: Option<Duration>, place: NextPlace) -> Duration {
+    pub(crate) fn pause(&self, attempts: u32, retry_after: Option<Duration>, place: NextPlace) -> Duration {
         let endpoints = u32::try_from(self.endpoints.len()).unwrap_or(u32::MAX);
         let round_is_over = attempts.is_multiple_of(endpoints);
         if place == NextPlace::OtherEndpointAtOnce && !round_is_over {
@@ -167,6 +193,20 @@ impl Transport {
     }
 }
 
+/// What is told when attempts without effect ended like this.
+pub(crate) fn no_answer(attempts: u32, last: AttemptError) -> ClientError {
+    match last {
+        AttemptError::Problem(problem) => ClientError::Problem(problem),
+        AttemptError::Connect(_)
+        | AttemptError::NoAnswer(_)
+        | AttemptError::Status(_)
+        | AttemptError::TooLarge { .. }
+        | AttemptError::NoTime
+        | AttemptError::StreamEnded
+        | AttemptError::Silent(_) => ClientError::Unreachable { attempts, last },
+    }
+}
+
 /// What a call knows while it goes on.
 #[derive(Debug, Clone, Copy)]
 struct Progress {
@@ -183,14 +223,7 @@ impl Progress {
         if uncertain && replay != Replay::Read {
             return ClientError::OutcomeUnknown { attempts, last };
         }
-        match last {
-            AttemptError::Problem(problem) => ClientError::Problem(problem),
-            AttemptError::Connect(_)
-            | AttemptError::NoAnswer(_)
-            | AttemptError::Status(_)
-            | AttemptError::TooLarge { .. }
-            | AttemptError::NoTime => ClientError::Unreachable { attempts, last },
-        }
+        no_answer(attempts, last)
     }
 
     /// The call ends with a refusal. It stands for all attempts only where the service remembers the first answer.

@@ -264,7 +264,7 @@ impl Worker {
             Err(error) => self.failed("claim", asked, &error),
         }
         if let Some(token) = held {
-            let guard = Some(WriteGuard { lock: lock.to_owned(), token });
+            let guard = Some(WriteGuard::lock(lock, token));
             let options = WriteOptions { guard, ..WriteOptions::default() };
             self.put(format!("guarded/{lock}"), claim.to_owned(), options).await?;
         }

@@ -1,9 +1,11 @@
 //! The client against a scripted server: what it sends, what it repeats, what it concludes.
 
+mod config;
 mod guard;
 mod scripted;
 mod session;
 mod transport;
+mod watch;
 
 use std::{sync::Arc, time::Duration};
 

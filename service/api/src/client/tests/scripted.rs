@@ -22,6 +22,32 @@ pub(super) enum Step {
     Close,
     /// Never answers.
     Hang,
+    /// Answers with a stream of events.
+    Stream(Vec<Piece>, StreamEnd),
+}
+
+/// A part of a stream, sent by itself.
+pub(super) enum Piece {
+    Bytes(Vec<u8>),
+    /// Waits until the other end of the channel is told.
+    Wait(oneshot::Receiver<()>),
+}
+
+impl Piece {
+    pub(super) fn text(text: impl Into<Vec<u8>>) -> Self {
+        Self::Bytes(text.into())
+    }
+}
+
+/// What comes after the last piece of a stream.
+#[derive(Clone, Copy)]
+pub(super) enum StreamEnd {
+    /// The end of the body.
+    Finish,
+    /// The connection is closed within the body.
+    Break,
+    /// Nothing more, until the client closes the connection.
+    Stay,
 }
 
 #[derive(Clone)]
@@ -89,6 +115,8 @@ impl Seen {
 pub(super) struct Server {
     address: String,
     seen: watch::Sender<Vec<Seen>>,
+    /// How many streams that stay were closed by the client.
+    left: watch::Sender<usize>,
     task: JoinHandle<()>,
 }
 
@@ -98,9 +126,9 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let script = Arc::new(Mutex::new(script.into_iter().collect::<VecDeque<_>>()));
-        let seen = watch::Sender::new(Vec::new());
-        let task = tokio::spawn(accept(listener, script, seen.clone()));
-        Self { address, seen, task }
+        let (seen, left) = (watch::Sender::new(Vec::new()), watch::Sender::new(0));
+        let task = tokio::spawn(accept(listener, script, seen.clone(), left.clone()));
+        Self { address, seen, left, task }
     }
 
     pub(super) fn address(&self) -> String {
@@ -125,6 +153,13 @@ impl Server {
             .unwrap()
             .clone()
     }
+
+    /// Waits until the client has closed so many streams that stay.
+    pub(super) async fn wait_until_left(&self, count: usize) {
+        let mut left = self.left.subscribe();
+        let waited = tokio::time::timeout(PATIENCE, left.wait_for(|left| count <= *left)).await;
+        waited.unwrap_or_else(|_| panic!("the client must close its stream")).unwrap();
+    }
 }
 
 impl Drop for Server {
@@ -133,11 +168,16 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: TcpListener, script: Arc<Mutex<VecDeque<Step>>>, seen: watch::Sender<Vec<Seen>>) {
+async fn accept(
+    listener: TcpListener,
+    script: Arc<Mutex<VecDeque<Step>>>,
+    seen: watch::Sender<Vec<Seen>>,
+    left: watch::Sender<usize>,
+) {
     let mut connections = JoinSet::new();
     for number in 0.. {
         let (stream, _) = listener.accept().await.unwrap();
-        connections.spawn(serve(stream, number, Arc::clone(&script), seen.clone()));
+        connections.spawn(serve(stream, number, Arc::clone(&script), seen.clone(), left.clone()));
     }
 }
 
@@ -146,6 +186,7 @@ async fn serve(
     connection: usize,
     script: Arc<Mutex<VecDeque<Step>>>,
     seen: watch::Sender<Vec<Seen>>,
+    left: watch::Sender<usize>,
 ) {
     let mut stream = BufReader::new(stream);
     while let Some(request) = read_request(&mut stream, connection).await {
@@ -159,12 +200,47 @@ async fn serve(
                 response
             }
             Some(Step::Hang) => std::future::pending().await,
+            Some(Step::Stream(pieces, end)) => {
+                if send_stream(&mut stream, pieces, end).await.is_none() {
+                    return;
+                }
+                match end {
+                    StreamEnd::Finish => continue,
+                    StreamEnd::Break => return,
+                    StreamEnd::Stay => {
+                        if matches!(stream.read(&mut [0]).await, Ok(0) | Err(_)) {
+                            left.send_modify(|left| *left += 1);
+                        }
+                        return;
+                    }
+                }
+            }
             Some(Step::Close) | None => return,
         };
         if stream.write_all(&response.encode()).await.is_err() {
             return;
         }
     }
+}
+
+/// Sends a stream; none when the client has closed the connection.
+async fn send_stream(stream: &mut BufReader<TcpStream>, pieces: Vec<Piece>, end: StreamEnd) -> Option<()> {
+    let head =
+        "HTTP/1.1 200 Scripted\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.ok()?;
+    for piece in pieces {
+        match piece {
+            Piece::Wait(told) => told.await.ok()?,
+            Piece::Bytes(bytes) => {
+                let chunk = [format!("{:x}\r\n", bytes.len()).as_bytes(), &bytes, b"\r\n"].concat();
+                stream.write_all(&chunk).await.ok()?;
+            }
+        }
+    }
+    if matches!(end, StreamEnd::Finish) {
+        stream.write_all(b"0\r\n\r\n").await.ok()?;
+    }
+    Some(())
 }
 
 /// The next request, or `None` when the client has closed the connection.

@@ -255,9 +255,10 @@ async fn conditions_and_guards_of_a_write_become_headers() {
     let client = client(&[&server]);
     let guarded = WriteOptions {
         condition: WriteCondition::Revision(ETag(8)),
-        guard: Some(WriteGuard { lock: "jobs/a".to_owned(), token: 7 }),
+        guard: Some(WriteGuard::lock("jobs/a", 7)),
         managed_by: Some("git".to_owned()),
         idempotency_key: IdempotencyKey::Random,
+        ..WriteOptions::default()
     };
     client.put_config("default", "app/a b", vec![0_u8, 255], "image/png", &guarded).await.unwrap();
     for condition in [WriteCondition::Absent, WriteCondition::Present] {

@@ -1,9 +1,10 @@
-//! Config items: `/v1/namespaces/{ns}/config`, with the entity tag and the guard that their requests carry.
+//! One version of one item, pages of them, and the entity tag that names a version.
 
 use std::{fmt, str::FromStr};
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
+
+use crate::config::value::{Base64, BothForms, ValueJson};
 
 /// One version of one config item.
 ///
@@ -36,7 +37,7 @@ struct ItemJson {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     value: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    value_base64: Option<String>,
+    value_base64: Option<Base64>,
     content_type: String,
     create_revision: u64,
     mod_revision: u64,
@@ -45,17 +46,6 @@ struct ItemJson {
     session: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     managed_by: Option<String>,
-}
-
-/// The value of a config item in JSON is malformed.
-#[derive(Debug, thiserror::Error)]
-pub enum ItemValueError {
-    /// Both forms are given.
-    #[error("an item has value or value_base64, not both")]
-    Both,
-    /// The text is not base64.
-    #[error("value_base64 is not base64: {0}")]
-    Base64(#[from] base64::DecodeError),
 }
 
 impl From<ConfigItem> for ItemJson {
@@ -70,11 +60,7 @@ impl From<ConfigItem> for ItemJson {
             session,
             managed_by,
         } = item;
-        let (value, value_base64) = match value.map(String::from_utf8) {
-            None => (None, None),
-            Some(Ok(text)) => (Some(text), None),
-            Some(Err(not_text)) => (None, Some(STANDARD.encode(not_text.as_bytes()))),
-        };
+        let ValueJson { value, value_base64 } = ValueJson::from(value);
         Self {
             key,
             value,
@@ -90,7 +76,7 @@ impl From<ConfigItem> for ItemJson {
 }
 
 impl TryFrom<ItemJson> for ConfigItem {
-    type Error = ItemValueError;
+    type Error = BothForms;
 
     fn try_from(json: ItemJson) -> Result<Self, Self::Error> {
         let ItemJson {
@@ -104,12 +90,7 @@ impl TryFrom<ItemJson> for ConfigItem {
             session,
             managed_by,
         } = json;
-        let value = match (value, value_base64) {
-            (None, None) => None,
-            (Some(text), None) => Some(text.into_bytes()),
-            (None, Some(encoded)) => Some(STANDARD.decode(encoded)?),
-            (Some(_), Some(_)) => return Err(ItemValueError::Both),
-        };
+        let value = ValueJson { value, value_base64 }.into_bytes()?;
         Ok(Self { key, value, content_type, create_revision, mod_revision, version, session, managed_by })
     }
 }
@@ -154,45 +135,9 @@ impl FromStr for ETag {
 }
 
 /// A decimal number without a sign and without leading zeros, so that each number has one spelling.
-fn decimal(digits: &str) -> Option<u64> {
+pub(crate) fn decimal(digits: &str) -> Option<u64> {
     let canonical = digits == "0" || (!digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit()));
     if canonical { digits.parse().ok() } else { None }
-}
-
-/// Header [`Holdfast-Guard`](crate::header::GUARD): the write happens only while a claim of this lock holds it with
-/// exactly this token.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WriteGuard {
-    /// Name of a lock in the namespace of the write.
-    pub lock: String,
-    /// The fencing token of the grant.
-    pub token: u64,
-}
-
-impl fmt::Display for WriteGuard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "lock={}; token={}", self.lock, self.token)
-    }
-}
-
-/// The text is not a guard.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a guard is `lock=<name>; token=<number>`, not {0:?}")]
-pub struct InvalidWriteGuard(pub String);
-
-impl FromStr for WriteGuard {
-    type Err = InvalidWriteGuard;
-
-    /// Takes optional blanks around both parts; the name itself is checked where locks are named.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parse = || {
-            let (lock, token) = text.split_once(';')?;
-            let lock = lock.trim().strip_prefix("lock=").filter(|lock| !lock.is_empty())?;
-            let token = decimal(token.trim().strip_prefix("token=")?)?;
-            Some(Self { lock: lock.to_owned(), token })
-        };
-        parse().ok_or_else(|| InvalidWriteGuard(text.to_owned()))
-    }
 }
 
 #[cfg(test)]
@@ -247,17 +192,6 @@ mod tests {
             ["42", "W/\"42\"", "\"\"", "\"042\"", "\"+42\"", "\"a\"", "\"", "*", "\"99999999999999999999\""]
         {
             assert_eq!(bad.parse::<ETag>(), Err(InvalidETag(bad.to_owned())));
-        }
-    }
-
-    #[test]
-    fn a_guard_reads_back_and_refuses_anything_else() {
-        let guard = WriteGuard { lock: "jobs/a".to_owned(), token: 812 };
-        assert_eq!(guard.to_string(), "lock=jobs/a; token=812");
-        assert_eq!(guard.to_string().parse(), Ok(guard.clone()));
-        assert_eq!("lock=jobs/a;token=812".parse(), Ok(guard));
-        for bad in ["", "lock=a", "token=1; lock=a", "lock=; token=1", "lock=a; token=", "lock=a; token=-1"] {
-            assert_eq!(bad.parse::<WriteGuard>(), Err(InvalidWriteGuard(bad.to_owned())));
         }
     }
 }
