@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use holdfast_api::claims::ContestKind;
 use holdfast_api::locks::{
     ForceReleaseRequest, HolderView, LockList, LockView, QUEUE_SHOWN_IN_LIST_MAX, QueuedView,
 };
 use holdfast_api::query::ReadQuery;
 
-use crate::cli::lock_run::{self, Contest, RunArgs};
+use crate::cli::lock_run::{self, RunArgs};
 use crate::cli::target::Target;
 use crate::cli::{duration, output, pages};
 use crate::exit::Fatal;
@@ -72,7 +73,7 @@ enum Command {
 /// [`Fatal`] says what failed, where, and what to do.
 pub(super) async fn run(args: LockArgs, target: &Target) -> Result<ExitCode, Fatal> {
     match args.command {
-        Command::Run(args) => return lock_run::run(args, Contest::Lock, target).await,
+        Command::Run(args) => return lock_run::run(args, ContestKind::Lock, target).await,
         Command::List { prefix } => list(target, prefix).await?,
         Command::Get { name } => get(target, &name).await?,
         Command::ForceRelease { name, token, reason } => force_release(target, &name, token, reason).await?,

@@ -10,6 +10,7 @@ mod dev;
 mod serve;
 
 mod cluster;
+mod elect;
 mod lock;
 mod lock_run;
 mod namespace;
@@ -36,6 +37,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::cluster::ClusterArgs;
 use crate::cli::dev::DevArgs;
+use crate::cli::elect::ElectArgs;
 use crate::cli::lock::LockArgs;
 use crate::cli::namespace::NamespaceArgs;
 use crate::cli::session::SessionArgs;
@@ -58,8 +60,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Look at locks and at who waits for them
+    /// Run a command under a lock, and look at locks and at who waits for them
     Lock(LockArgs),
+    /// Run a command while leading an election
+    Elect(ElectArgs),
     /// Look at the sessions that own locks, and end one
     Session(SessionArgs),
     /// List, create and delete namespaces
@@ -99,6 +103,7 @@ pub fn run() -> ExitCode {
     };
     match command {
         Command::Lock(args) => ask(runtime, globals, async |target| lock::run(args, &target).await),
+        Command::Elect(args) => ask(runtime, globals, async |target| elect::run(args, &target).await),
         Command::Session(args) => ask(runtime, globals, async |target| session::run(args, &target).await),
         Command::Namespace(args) => ask(runtime, globals, async |target| namespace::run(args, &target).await),
         Command::Cluster(args) => ask(runtime, globals, async |target| cluster::run(args, target).await),

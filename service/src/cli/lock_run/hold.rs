@@ -15,7 +15,7 @@ use crate::cli::lock_run::link::{Link, Order, Report, send_descriptor};
 use crate::cli::lock_run::signals::{Relayed, Signals};
 use crate::cli::lock_run::terminal::{self, Terminal};
 use crate::cli::lock_run::timing::boot_ms;
-use crate::cli::lock_run::{Run, brief, say, step};
+use crate::cli::lock_run::{Run, brief, name_variable, say, step};
 
 /// The lock is held, and the command is to run.
 pub(super) struct Held<'a> {
@@ -81,7 +81,7 @@ impl Held<'_> {
             .arg(run.timing.margin_ms().to_string())
             .arg(self.lease_end_ms().to_string())
             .args(&run.command)
-            .env(run.contest.name_variable(), &run.name)
+            .env(name_variable(run.contest), &run.name)
             .env("HOLDFAST_NAMESPACE", &run.target.namespace)
             .env("HOLDFAST_FENCING_TOKEN", guard.fencing_token().to_string())
             .env("HOLDFAST_SESSION", session)

@@ -27,6 +27,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use holdfast_api::claims::ContestKind;
 use holdfast_api::client::{Lost, Session};
 use holdfast_core::LockName;
 
@@ -103,26 +104,19 @@ fn wait(text: &str) -> Result<Wait, duration::DurationError> {
     }
 }
 
-/// What is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Contest {
-    /// A lock.
-    Lock,
+/// The environment variable in which the command finds the name of what is held.
+const fn name_variable(contest: ContestKind) -> &'static str {
+    match contest {
+        ContestKind::Lock => "HOLDFAST_LOCK",
+        ContestKind::Election => "HOLDFAST_ELECTION",
+    }
 }
 
-impl Contest {
-    /// What people call it.
-    const fn word(self) -> &'static str {
-        match self {
-            Self::Lock => "lock",
-        }
-    }
-
-    /// The environment variable in which the command finds its name.
-    const fn name_variable(self) -> &'static str {
-        match self {
-            Self::Lock => "HOLDFAST_LOCK",
-        }
+/// The command that shows who has it.
+const fn look_command(contest: ContestKind) -> &'static str {
+    match contest {
+        ContestKind::Lock => "holdfast lock get",
+        ContestKind::Election => "holdfast elect leader",
     }
 }
 
@@ -183,7 +177,7 @@ impl Failure {
 #[derive(Debug)]
 struct Run<'a> {
     target: &'a Target,
-    contest: Contest,
+    contest: ContestKind,
     name: String,
     timing: Timing,
     wait: Wait,
@@ -192,9 +186,14 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// How to see who has it.
+    fn look_advice(&self) -> String {
+        format!("`{} {}` shows who has it", look_command(self.contest), self.name)
+    }
+
     /// What is taken, for messages.
     fn what(&self) -> String {
-        format!("{} {}", self.contest.word(), self.name)
+        format!("{} {}", self.contest, self.name)
     }
 }
 
@@ -202,7 +201,7 @@ impl Run<'_> {
 ///
 /// # Errors
 /// [`Fatal`] when the flags do not go together. Everything else is told here and by the exit code.
-pub(super) async fn run(args: RunArgs, contest: Contest, target: &Target) -> Result<ExitCode, Fatal> {
+pub(super) async fn run(args: RunArgs, contest: ContestKind, target: &Target) -> Result<ExitCode, Fatal> {
     let RunArgs { name, ttl, wait, kill_after, label, command } = args;
     let timing =
         Timing::new(ttl, kill_after).map_err(|error| Fatal::new(Ending::Usage, error.to_string()))?;
@@ -248,14 +247,8 @@ fn conclude(run: &Run<'_>, end: &HeldEnd) -> Result<u8, Failure> {
         HeldEnd::Command { code, .. } => Ok(*code),
         HeldEnd::Forced { lost, .. } => {
             let (why, advice) = match lost {
-                Some(Lost::SessionEnded) => (
-                    "somebody ended its session",
-                    format!("`holdfast {} get {}` shows who has it", run.contest.word(), run.name),
-                ),
-                Some(Lost::ClaimEnded) => (
-                    "somebody took it away",
-                    format!("`holdfast {} get {}` shows who has it", run.contest.word(), run.name),
-                ),
+                Some(Lost::SessionEnded) => ("somebody ended its session", run.look_advice()),
+                Some(Lost::ClaimEnded) => ("somebody took it away", run.look_advice()),
                 Some(Lost::LeaseRanOut | Lost::GivenUp) | None => (
                     "no renewal was answered in time, or this process was stopped for too long",
                     "`holdfast cluster status` shows whether the cluster has a majority".to_owned(),
@@ -266,7 +259,9 @@ fn conclude(run: &Run<'_>, end: &HeldEnd) -> Result<u8, Failure> {
         }
         HeldEnd::GuardDied { .. } => Err(Failure::new(
             Exit::Failed,
-            format!("the guard process was killed, and the command with it; {what} was not lost"),
+            format!(
+                "the guard process of {what} died, and the command with it; `holdfast` itself is unharmed"
+            ),
         )),
         HeldEnd::NotStarted { reason } => {
             Err(Failure::new(Exit::Failed, format!("cannot start the command: {reason}")))

@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use holdfast_api::claims::{ClaimRequest, ClaimView};
+use holdfast_api::claims::{ClaimRequest, ClaimView, ContestKind};
 use holdfast_api::client::{Client, ClientError, LockGuard, LockRequest, Lost, Session};
 use holdfast_api::query::{Consistency, ReadQuery};
 use holdfast_api::{ErrorCode, Problem};
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::cli::lock_run::signals::{Relayed, Signals};
 use crate::cli::lock_run::waiting::{WaitingLine, held_by};
-use crate::cli::lock_run::{Contest, Exit, Failure, Run, Wait, brief, say, terminal};
+use crate::cli::lock_run::{Exit, Failure, Run, Wait, brief, say, terminal};
 
 /// How long a call tries to find a leader before the cluster counts as unreachable: two elections fit in.
 const REACH_PATIENCE: Duration = Duration::from_secs(10);
@@ -180,8 +180,10 @@ impl Contender<'_> {
     }
 
     fn request(&self) -> LockRequest {
+        let (namespace, name) = (&self.run.target.namespace, &self.run.name);
         let request = match self.run.contest {
-            Contest::Lock => self.client.lock(&self.run.target.namespace, &self.run.name),
+            ContestKind::Lock => self.client.lock(namespace, name),
+            ContestKind::Election => self.client.campaign(namespace, name),
         };
         let request = request.claim(&self.claim).session(self.session);
         match &self.run.label {
@@ -248,7 +250,8 @@ impl Contender<'_> {
         };
         let (namespace, name) = (&self.run.target.namespace, &self.run.name);
         let answer = match self.run.contest {
-            Contest::Lock => self.client.put_claim(namespace, name, &self.claim, &request).await,
+            ContestKind::Lock => self.client.put_claim(namespace, name, &self.claim, &request).await,
+            ContestKind::Election => self.client.put_candidate(namespace, name, &self.claim, &request).await,
         };
         Ok(answer?.value)
     }
@@ -260,7 +263,10 @@ impl Contender<'_> {
         loop {
             tokio::time::sleep(LOOK_PERIOD).await;
             let look = match self.run.contest {
-                Contest::Lock => self.client.get_claim(namespace, name, &self.claim, &stale).await,
+                ContestKind::Lock => self.client.get_claim(namespace, name, &self.claim, &stale).await,
+                ContestKind::Election => {
+                    self.client.get_candidate(namespace, name, &self.claim, &stale).await
+                }
             };
             // What cannot be seen now may be seen at the next look; the waiting request decides.
             if let Ok(view) = look
@@ -298,11 +304,9 @@ impl Contender<'_> {
         };
         let what = self.run.what();
         let reason = format!(
-            "{what} was not granted within {wait}: {}; the command did not run\n  next:  a longer --wait, or \
-             `holdfast {} get {}` to see who is in the way",
+            "{what} was not granted within {wait}: {}; the command did not run\n  next:  a longer --wait; {}",
             line.last_seen(),
-            self.run.contest.word(),
-            self.run.name
+            self.run.look_advice()
         );
         Failure::new(Exit::NotAcquired, reason)
     }
