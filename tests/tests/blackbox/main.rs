@@ -6,5 +6,6 @@ mod banner;
 mod contract;
 mod durability;
 mod history;
+mod recipes;
 mod refusals;
 mod rest;
