@@ -12,8 +12,10 @@ mod error;
 mod history;
 mod item;
 mod locks;
+mod markdown;
 mod namespaces;
 mod ops;
+mod pages;
 mod read;
 mod request;
 mod respond;
@@ -141,7 +143,9 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/cluster/members/{id}", axum::routing::delete(cluster::remove))
         .route("/v1/cluster/members/{id}/promote", post(cluster::promote))
         .route("/v1/cluster/transfer-leader", post(cluster::transfer))
-        .route("/errors/{code}", get(ops::error_page))
+        .route("/errors", get(pages::to_index))
+        .route("/errors/", get(pages::index))
+        .route("/errors/{code}", get(pages::show))
         .fallback(no_route)
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), around))
         .with_state(app);

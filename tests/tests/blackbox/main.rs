@@ -8,5 +8,6 @@ mod contract;
 mod durability;
 mod history;
 mod lock_run;
+mod recipes;
 mod refusals;
 mod rest;
