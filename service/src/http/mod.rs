@@ -16,6 +16,7 @@ mod request;
 mod respond;
 mod server;
 mod sessions;
+mod watch;
 
 use std::sync::Arc;
 
@@ -40,6 +41,7 @@ use crate::raft::{Handle, Status};
 use crate::ready::Sight;
 use crate::storage::data_dir::DataDir;
 use crate::waits::Waits;
+use crate::watch::Feed;
 
 pub(crate) use ops::router as ops_router;
 pub(crate) use server::serve;
@@ -58,6 +60,8 @@ pub(crate) struct App {
     pub(crate) leases: Leases,
     /// Who waits for claims here.
     pub(crate) waits: Waits,
+    /// What streams of events are fed from.
+    pub(crate) feed: Feed,
     /// The client to the leader.
     pub(crate) forward: reqwest::Client,
     /// The way out.
@@ -111,9 +115,13 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/sessions", get(sessions::list).post(sessions::post))
         .route("/v1/sessions/{session}", put(sessions::put).get(sessions::get).delete(sessions::delete))
         .route("/v1/sessions/{session}/keepalive", post(sessions::keepalive))
+        .route("/v1/sessions/{session}/events", get(watch::session))
         .route(&format!("{namespace}/locks"), get(locks::list))
         .route(lock, get(locks::get))
         .route(&format!("{lock}/force-release"), post(locks::force_release))
+        .route(&format!("{lock}/events"), get(watch::lock))
+        .route(&format!("{namespace}/elections/{{election}}/events"), get(watch::election))
+        .route(&format!("{namespace}/watch"), get(watch::config))
         .route(&format!("{lock}/claims"), post(claims::post))
         .route(&format!("{lock}/claims/{{claim}}"), put(claims::put).get(claims::get).delete(claims::delete))
         .route(&format!("{namespace}/config"), get(config::list))

@@ -127,7 +127,7 @@ async fn create(app: &App, context: &Context, id: SessionId, body: Body) -> Resu
     .await
 }
 
-fn view(
+pub(crate) fn view(
     app: &App,
     id: &SessionId,
     spec: SessionSpec,

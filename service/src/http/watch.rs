@@ -64,7 +64,8 @@ pub(crate) async fn lock(
     Path((namespace, lock)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    contest(&app, LockRef { namespace: request::namespace(namespace)?, lock: LockName::new(lock)? }, request).await
+    contest(&app, LockRef { namespace: request::namespace(namespace)?, lock: LockName::new(lock)? }, request)
+        .await
 }
 
 /// `GET …/elections/{name}/events`: as those of a lock.

@@ -100,8 +100,7 @@ impl Feed {
     }
 
     pub(super) fn with_limits(at: Revision, limits: RingLimits) -> Self {
-        let ring =
-            Ring { limits, commits: VecDeque::new(), bytes: 0, base: at, head: at, replaced: 0 };
+        let ring = Ring { limits, commits: VecDeque::new(), bytes: 0, base: at, head: at, replaced: 0 };
         Self {
             inner: Arc::new(Inner {
                 ring: Mutex::new(ring),
@@ -285,7 +284,10 @@ mod tests {
     fn bytes_bound_the_ring_as_well() {
         let feed = Feed::with_limits(
             Revision::ZERO,
-            RingLimits { commits_max: 100, bytes_max: 2 * super::super::commit::commits(vec![event(1)])[0].bytes },
+            RingLimits {
+                commits_max: 100,
+                bytes_max: 2 * super::super::commit::commits(vec![event(1)])[0].bytes,
+            },
         );
         push(&feed, 1..=5);
         assert_eq!(after(&feed, 2), None);

@@ -158,7 +158,9 @@ pub(super) fn page(
         Subject::Config { namespace, prefixes } => {
             view.config_events(namespace, after, |key| prefixes.cover(key))?
         }
-        Subject::Lock(_) | Subject::Session(_) => view.logged_events(after, |change| subject.picks(change))?,
+        Subject::Lock(_) | Subject::Session(_) => {
+            view.logged_events(after, |change| subject.picks(change))?
+        }
     };
     if let Some(end) = end {
         events.retain(|event| event.revision < end || standing.created.is_none());

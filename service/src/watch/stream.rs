@@ -222,11 +222,8 @@ impl<P: Past> Stream<P> {
         self.away += now.duration_since(std::mem::replace(&mut self.given, now));
         let frame = self.pull().await;
         self.given = Instant::now();
-        let (counters, frame) = (self.feed.counters(), frame?);
-        counters.count_frame(frame.kind());
-        if let Frame::End { ending, .. } = &frame {
-            counters.count_end(ending.kind());
-        }
+        let frame = frame?;
+        self.feed.counters().count_frame(frame.kind());
         self.last_frame = self.given;
         Some(frame)
     }
@@ -237,6 +234,7 @@ impl<P: Past> Stream<P> {
                 return None;
             }
             if self.drain.is_closed() {
+                self.count_end(EndKind::ShuttingDown);
                 return Some(self.end(Ending::ShuttingDown));
             }
             if let Some(listing) = self.listing.clone() {
@@ -257,7 +255,6 @@ impl<P: Past> Stream<P> {
             self.delivered = self.cursor;
             match self.last.take() {
                 Some(Last::Over) => {
-                    self.feed.counters().count_end(EndKind::Over);
                     self.is_done = true;
                     return None;
                 }
@@ -294,7 +291,7 @@ impl<P: Past> Stream<P> {
                 Looked::Further => {}
                 Looked::Full if self.pace == Pace::CatchingUp => return false,
                 Looked::Full if self.away < self.patience.reader_away_min => self.pace = Pace::CatchingUp,
-                Looked::Full => self.last = Some(Last::Error(Ending::SlowReader)),
+                Looked::Full => self.conclude(Last::Error(Ending::SlowReader)),
             }
             if self.pace == Pace::CatchingUp {
                 return false;
@@ -324,10 +321,10 @@ impl<P: Past> Stream<P> {
                 // Only now: the state is asked again for what did not fit.
                 self.replaced = replaced;
                 if is_gone && self.last.is_none() {
-                    self.last = Some(Last::Error(Ending::NamespaceGone));
+                    self.conclude(Last::Error(Ending::NamespaceGone));
                 }
             }
-            Err(unreadable) => self.last = Some(Last::Error(unreadable.into())),
+            Err(unreadable) => self.conclude(Last::Error(unreadable.into())),
         }
         Looked::Further
     }
@@ -343,11 +340,10 @@ impl<P: Past> Stream<P> {
                 self.queue.push(delivery)?;
             }
             self.cursor = commit.revision;
-            let ends = commit.changes.iter().find_map(|happened| {
-                self.origin.subject.ends_with(happened.change())
-            });
+            let ends =
+                commit.changes.iter().find_map(|happened| self.origin.subject.ends_with(happened.change()));
             if let Some(last) = ends {
-                self.last = Some(match last {
+                self.conclude(match last {
                     LastChange::OfNamespace => Last::Error(Ending::NamespaceGone),
                     LastChange::OfSession => Last::Over,
                 });
@@ -374,7 +370,11 @@ impl<P: Past> Stream<P> {
                 self.listing = next;
                 (!more || !items.is_empty()).then_some(Frame::State { revision, items, more })
             }
-            Err(unreadable) => Some(self.end(unreadable.into())),
+            Err(unreadable) => {
+                let ending = Ending::from(unreadable);
+                self.count_end(ending.kind());
+                Some(self.end(ending))
+            }
         }
     }
 
@@ -392,6 +392,19 @@ impl<P: Past> Stream<P> {
             read
         });
         reading.await.unwrap_or_else(|error| Err(Unreadable::Failed { reason: error.to_string() }))
+    }
+
+    /// Decides how the stream ends once the queue is empty.
+    fn conclude(&mut self, last: Last) {
+        self.count_end(match &last {
+            Last::Over => EndKind::Over,
+            Last::Error(ending) => ending.kind(),
+        });
+        self.last = Some(last);
+    }
+
+    fn count_end(&self, kind: EndKind) {
+        self.feed.counters().count_end(kind);
     }
 
     /// The last frame. What is still in the queue is for the next stream.

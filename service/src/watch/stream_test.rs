@@ -442,14 +442,7 @@ impl Node {
         let origin = Origin { subject, history: 7, created: standing.created.unwrap() };
         let start = Start { origin, after: standing.revision, first: First::Changes };
         let place = self.feed.admit().unwrap();
-        Stream::with_patience(
-            &self.feed,
-            place,
-            self.store.clone(),
-            self.drain.clone(),
-            start,
-            patience,
-        )
+        Stream::with_patience(&self.feed, place, self.store.clone(), self.drain.clone(), start, patience)
     }
 }
 
@@ -482,7 +475,9 @@ async fn a_reader_that_lets_more_pile_up_than_the_queue_holds_is_told_where_to_r
         assert_eq!(next_change(&mut stream).await, *revision);
     }
     let end = stream.next().await;
-    let Some(Frame::End { ending: Ending::SlowReader, resume: Some(resume) }) = end else { panic!("{end:?}") };
+    let Some(Frame::End { ending: Ending::SlowReader, resume: Some(resume) }) = end else {
+        panic!("{end:?}")
+    };
     assert_eq!(resume.as_u64(), missed[1_023]);
     assert!(stream.next().await.is_none());
 }
@@ -561,7 +556,9 @@ async fn a_stream_that_falls_behind_what_is_kept_says_so() {
     node.store.run(Command::Compact(compact.unwrap()));
     node.feed.replace(node.store.revision());
     let end = stream.next().await;
-    let Some(Frame::End { ending: Ending::Compacted { oldest }, resume: None }) = end else { panic!("{end:?}") };
+    let Some(Frame::End { ending: Ending::Compacted { oldest }, resume: None }) = end else {
+        panic!("{end:?}")
+    };
     assert_eq!(oldest, node.store.revision().next());
 }
 
@@ -574,7 +571,9 @@ async fn a_node_that_shuts_down_says_where_to_resume_and_ends() {
     assert_eq!(next_change(&mut stream).await, first);
     node.control.advance(DrainStage::Closing);
     let end = stream.next().await;
-    let Some(Frame::End { ending: Ending::ShuttingDown, resume: Some(resume) }) = end else { panic!("{end:?}") };
+    let Some(Frame::End { ending: Ending::ShuttingDown, resume: Some(resume) }) = end else {
+        panic!("{end:?}")
+    };
     assert_eq!(resume.as_u64(), first);
     assert!(stream.next().await.is_none());
 }

@@ -63,9 +63,7 @@ impl Wanted {
             return Ok(Self::After { revision: Revision::new(revision), history: Some(history_id) });
         }
         Ok(match (from_revision, initial) {
-            (Some(from), _) => {
-                Self::After { revision: Revision::new(from.saturating_sub(1)), history: None }
-            }
+            (Some(from), _) => Self::After { revision: Revision::new(from.saturating_sub(1)), history: None },
             (None, Some(Initial::State)) => Self::State,
             (None, None) => Self::Now,
         })
@@ -89,9 +87,10 @@ pub(super) async fn open(
     query: &EventsQuery,
 ) -> Result<Opened, ApiError> {
     let wanted = Wanted::of(context, query)?;
-    let place = app.feed.admit().ok_or_else(|| {
-        error::overloaded("this node serves as many streams as it may; ask another one")
-    })?;
+    let place = app
+        .feed
+        .admit()
+        .ok_or_else(|| error::overloaded("this node serves as many streams as it may; ask another one"))?;
     let is_stale = query.consistency == Some(Consistency::Stale);
     let local = app.raft.applied().revision;
     let must_confirm = match wanted {
@@ -177,10 +176,7 @@ fn state(
     })
 }
 
-fn lock_view(
-    view: &View<'_, impl Tables>,
-    lock: &LockRef,
-) -> Result<holdfast_api::locks::LockView, Fault> {
+fn lock_view(view: &View<'_, impl Tables>, lock: &LockRef) -> Result<holdfast_api::locks::LockView, Fault> {
     let mut found = locks::view(view, lock, locks::QUEUE_SHOWN_MAX)?;
     if let Some(election) = lock.lock.as_election() {
         election.clone_into(&mut found.name);
@@ -246,8 +242,8 @@ mod tests {
     use super::{Revision, Seen, Standing, Wanted, refuse_session, start};
     use crate::watch::{First, Prefixes, Subject};
     use holdfast_api::ErrorCode;
-    use holdfast_core::domain::{EndReason, SessionState};
     use holdfast_core::NamespaceName;
+    use holdfast_core::domain::{EndReason, SessionState};
 
     fn keys() -> Subject {
         let namespace = NamespaceName::default_namespace();

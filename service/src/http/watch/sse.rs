@@ -6,16 +6,16 @@ use bytes::Bytes;
 use holdfast_api::locks::LockView;
 use holdfast_api::sessions::SessionView;
 use holdfast_api::watch::{
-    Change as ConfigChange, Deletion, EventId, EventKind, LockChange, LockStateEvent, Progress, SessionChange,
-    SessionStateEvent, StateEvent,
+    Change as ConfigChange, Deletion, EventId, EventKind, LockChange, LockStateEvent, Progress,
+    SessionChange, SessionStateEvent, StateEvent,
 };
 use holdfast_api::{ErrorCode, Problem};
 use holdfast_core::domain::{Change, ClaimRef, Rejection};
 use holdfast_core::{FencingToken, Revision};
 use serde::Serialize;
 
-use crate::http::config::item;
 use crate::http::error::{self, ApiError};
+use crate::http::item;
 use crate::watch::{Delivery, Ending, Form, Frame, Happened};
 
 /// The first line of a stream: how long a reader waits, in milliseconds, before it connects again.
@@ -75,8 +75,10 @@ fn head(text: &mut Vec<u8>, id: Option<EventId>, kind: EventKind) {
 /// One revision. The texts of its changes are made once for all readers.
 fn change(delivery: &Delivery, history_id: u64, form: Form) -> Bytes {
     let revision = delivery.revision();
-    let changes: Vec<&Bytes> =
-        delivery.changes().map(|happened: &Happened| happened.text(form, |c| json(c, form, revision))).collect();
+    let changes: Vec<&Bytes> = delivery
+        .changes()
+        .map(|happened: &Happened| happened.text(form, |c| json(c, form, revision)))
+        .collect();
     let bytes: usize = changes.iter().map(|text| text.len() + 1).sum();
     let mut text = Vec::with_capacity(128 + bytes);
     head(&mut text, Some(EventId { history_id, revision: revision.as_u64() }), EventKind::Change);
@@ -105,7 +107,7 @@ fn json(change: &Change, form: Form, revision: Revision) -> Bytes {
 
 fn config_change(change: &Change, revision: Revision) -> Option<ConfigChange> {
     match change {
-        Change::ConfigPut { item: put, namespace: _ } => Some(ConfigChange::Put(item::of(put.clone()))),
+        Change::ConfigPut { item: put, namespace: _ } => Some(ConfigChange::Put(item::of_item(put.clone()))),
         Change::ConfigDeleted { key, expired, namespace: _ } => {
             let deletion = Deletion { key: key.as_str().to_owned(), mod_revision: revision.as_u64() };
             Some(if *expired { ConfigChange::Expire(deletion) } else { ConfigChange::Delete(deletion) })
