@@ -7,13 +7,13 @@ use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use holdfast_api::ErrorCode;
-use holdfast_api::config::{ConfigItem, ConfigList, ETag};
-use holdfast_api::query::ReadQuery;
+use holdfast_api::config::{ConfigList, ETag};
+use holdfast_api::query::{PutQuery, ReadQuery};
 use holdfast_core::domain::{
     self, Command, ConfigAt, ConfigQuery, DeleteConfig, Fault, Guard, LockRef, PutConfig, Rejection, Success,
     Tables, View,
 };
-use holdfast_core::{ConfigKey, NamespaceName, Revision, limits};
+use holdfast_core::{ConfigKey, NamespaceName, Revision, SessionId, limits};
 use http::{HeaderValue, StatusCode};
 
 use crate::auth::{Resource, Verb};
@@ -22,14 +22,17 @@ use crate::http::dispatch::{Call, dispatch};
 use crate::http::error::{self, ApiError};
 use crate::http::read::{self, Cursor, Page, ReadMode};
 use crate::http::request::{self, Context, invalid_header};
-use crate::http::respond;
+use crate::http::{item, respond};
 use crate::seeded_bugs::{self, SeededBug};
 
 /// What a value without a media type is, and what `curl -d` calls everything.
-const OCTETS: &str = "application/octet-stream";
+pub(crate) const OCTETS: &str = "application/octet-stream";
 const FORM: &str = "application/x-www-form-urlencoded";
 
-fn place(Path((namespace, key)): Path<(String, String)>) -> Result<(NamespaceName, ConfigKey), ApiError> {
+/// The namespace and key of a path.
+pub(crate) fn place(
+    Path((namespace, key)): Path<(String, String)>,
+) -> Result<(NamespaceName, ConfigKey), ApiError> {
     Ok((request::namespace(namespace)?, ConfigKey::new(key)?))
 }
 
@@ -46,7 +49,8 @@ fn content_type(context: &Context) -> Result<String, ApiError> {
     }
 }
 
-fn etag(revision: Revision) -> HeaderValue {
+/// The entity tag of a write.
+pub(crate) fn etag(revision: Revision) -> HeaderValue {
     HeaderValue::from_str(&ETag(revision.as_u64()).to_string()).expect("an entity tag is ASCII")
 }
 
@@ -57,16 +61,20 @@ pub(crate) async fn put(
     path: Path<(String, String)>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (context, body) = Context::without_query(request)?;
+    let (context, body) = Context::split(request);
     let (namespace, key) = place(path)?;
-    app.authorize(&context, Verb::Write, &[Resource::Key(namespace.clone(), key.clone())])?;
+    let PutQuery { session } = read::query(&context)?;
+    let session = session.map(SessionId::new).transpose()?;
+    let mut touched = vec![Resource::Key(namespace.clone(), key.clone())];
+    touched.extend(session.clone().map(|session| Resource::Session(Some(session))));
+    app.authorize(&context, Verb::Write, &touched)?;
     let value = request::value_body(&context, body).await?;
     let put = PutConfig {
         namespace: namespace.clone(),
         key,
         value: value.clone(),
         content_type: content_type(&context)?,
-        session: None,
+        session,
         managed_by: context.managed_by()?,
         precondition: context.precondition()?,
         guard: context.guard()?,
@@ -187,7 +195,7 @@ pub(crate) async fn get(
 }
 
 /// Why a read of this namespace at this revision is refused, if it is.
-fn refuse_place(
+pub(crate) fn refuse_place(
     store: &View<'_, impl Tables>,
     namespace: &NamespaceName,
     at: Option<Revision>,
@@ -244,22 +252,9 @@ pub(crate) async fn list(
             with_values: page.values,
         })?;
         let next = found.next.map(|last| Cursor { revision, after: last.as_str().to_owned() }.to_text());
-        let items = found.items.into_iter().map(item).collect();
+        let items = found.items.into_iter().map(item::of_entry).collect();
         let answer = ConfigList { items, revision: revision.as_u64(), next_cursor: next };
         Ok(Ok(respond::json(StatusCode::OK, &answer, meta.revision)))
     })
     .await
-}
-
-fn item(entry: domain::ConfigEntry) -> ConfigItem {
-    ConfigItem {
-        key: entry.key.as_str().to_owned(),
-        value: entry.value.map(|value| value.to_vec()),
-        content_type: entry.content_type,
-        create_revision: entry.create_revision.as_u64(),
-        mod_revision: entry.mod_revision.as_u64(),
-        version: entry.version,
-        session: entry.session.map(String::from),
-        managed_by: Some(entry.managed_by).filter(|manager| !manager.is_empty()),
-    }
 }

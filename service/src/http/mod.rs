@@ -6,8 +6,11 @@
 mod claims;
 mod cluster;
 mod config;
+mod contest;
 mod dispatch;
 mod error;
+mod history;
+mod item;
 mod locks;
 mod namespaces;
 mod ops;
@@ -16,6 +19,8 @@ mod request;
 mod respond;
 mod server;
 mod sessions;
+mod text_diff;
+mod txn;
 mod watch;
 
 use std::sync::Arc;
@@ -26,6 +31,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
+use holdfast_api::claims::ContestKind;
 use holdfast_api::{ErrorCode, header};
 use holdfast_core::{NodeId, SessionId};
 use tracing::Instrument;
@@ -109,6 +115,7 @@ impl App {
 pub(crate) fn router(app: Arc<App>) -> Router {
     let namespace = "/v1/namespaces/{namespace}";
     let lock = "/v1/namespaces/{namespace}/locks/{lock}";
+    let election = "/v1/namespaces/{namespace}/elections/{election}";
     let routes = Router::new()
         .route("/v1/namespaces", get(namespaces::list))
         .route(namespace, put(namespaces::put).get(namespaces::get).delete(namespaces::delete))
@@ -119,16 +126,23 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route(&format!("{namespace}/locks"), get(locks::list))
         .route(lock, get(locks::get))
         .route(&format!("{lock}/force-release"), post(locks::force_release))
-        .route(&format!("{lock}/events"), get(watch::lock))
-        .route(&format!("{namespace}/elections/{{election}}/events"), get(watch::election))
+        .route(&format!("{lock}/events"), watch::contest(ContestKind::Lock))
+        .route(&format!("{lock}/claims"), claims::all(ContestKind::Lock))
+        .route(&format!("{lock}/claims/{{claim}}"), claims::one(ContestKind::Lock))
+        .route(election, get(locks::get_election))
+        .route(&format!("{election}/events"), watch::contest(ContestKind::Election))
+        .route(&format!("{election}/candidates"), claims::all(ContestKind::Election))
+        .route(&format!("{election}/candidates/{{claim}}"), claims::one(ContestKind::Election))
         .route(&format!("{namespace}/watch"), get(watch::config))
-        .route(&format!("{lock}/claims"), post(claims::post))
-        .route(&format!("{lock}/claims/{{claim}}"), put(claims::put).get(claims::get).delete(claims::delete))
         .route(&format!("{namespace}/config"), get(config::list))
         .route(
             &format!("{namespace}/config/{{*key}}"),
             get(config::get).put(config::put).delete(config::delete),
         )
+        .route(&format!("{namespace}/history/{{*key}}"), get(history::list))
+        .route(&format!("{namespace}/diff/{{*key}}"), get(history::diff))
+        .route(&format!("{namespace}/rollback/{{*key}}"), post(history::rollback))
+        .route(&format!("{namespace}/txn"), post(txn::post))
         .route("/v1/cluster", get(cluster::status))
         .route("/v1/cluster/bootstrap", post(cluster::bootstrap))
         .route("/v1/cluster/members", post(cluster::add))

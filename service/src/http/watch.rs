@@ -12,17 +12,19 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
+use axum::routing::{MethodRouter, get};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use holdfast_api::ErrorCode;
+use holdfast_api::claims::ContestKind;
 use holdfast_api::query::{EventsQuery, WatchQuery};
-use holdfast_core::domain::LockRef;
-use holdfast_core::{LockName, SessionId, limits};
+use holdfast_core::{SessionId, limits};
 use http::{HeaderValue, StatusCode, header};
 
 use crate::auth::{Resource, Verb};
 use crate::http::App;
+use crate::http::contest::lock_ref;
 use crate::http::error::ApiError;
 use crate::http::read;
 use crate::http::request::{self, Context};
@@ -58,31 +60,18 @@ pub(crate) async fn config(
     Ok(respond_with(&app, open(&app, &context, subject, &query).await?))
 }
 
-/// `GET …/locks/{name}/events`.
-pub(crate) async fn lock(
-    State(app): State<Arc<App>>,
-    Path((namespace, lock)): Path<(String, String)>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    contest(&app, LockRef { namespace: request::namespace(namespace)?, lock: LockName::new(lock)? }, request)
-        .await
-}
-
-/// `GET …/elections/{name}/events`: as those of a lock.
-pub(crate) async fn election(
-    State(app): State<Arc<App>>,
-    Path((namespace, election)): Path<(String, String)>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    let lock = LockName::election(&election)?;
-    contest(&app, LockRef { namespace: request::namespace(namespace)?, lock }, request).await
-}
-
-async fn contest(app: &Arc<App>, lock: LockRef, request: Request) -> Result<Response, ApiError> {
-    let (context, _) = Context::split(request);
-    let query = read::query(&context)?;
-    app.authorize(&context, Verb::Read, &[Resource::Lock(lock.clone())])?;
-    Ok(respond_with(app, open(app, &context, Subject::Lock(lock), &query).await?))
+/// `GET …/locks/{name}/events` and `GET …/elections/{name}/events`: who waits, who is granted, who ends.
+pub(crate) fn contest(kind: ContestKind) -> MethodRouter<Arc<App>> {
+    get(
+        move |State(app): State<Arc<App>>, Path((namespace, name)): Path<(String, String)>, request| async move {
+            let (context, _) = Context::split(request);
+            let lock = lock_ref(kind, namespace, name)?;
+            let query = read::query(&context)?;
+            app.authorize(&context, Verb::Read, &[Resource::Lock(lock.clone())])?;
+            let opened = open(&app, &context, Subject::Lock(lock), &query).await?;
+            Ok::<_, ApiError>(respond_with(&app, opened))
+        },
+    )
 }
 
 /// `GET /v1/sessions/{id}/events`.

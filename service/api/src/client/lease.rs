@@ -172,7 +172,7 @@ impl WatchedClaim {
             listed.state == LiveState::Held
                 && listed.fencing_token == Some(self.fencing_token)
                 && listed.claim == self.claim
-                && listed.lock == self.lock
+                && listed.contest.as_str() == self.lock
                 && listed.namespace == self.namespace
         })
     }
@@ -189,6 +189,7 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+    use crate::claims::ContestName;
     use crate::client::ManualClock;
 
     const TTL: Duration = Duration::from_secs(10);
@@ -210,7 +211,7 @@ mod tests {
         };
         let listed = ClaimRef {
             namespace: "default".to_owned(),
-            lock: "a".to_owned(),
+            contest: ContestName::Lock("a".to_owned()),
             claim: "mine".to_owned(),
             state: LiveState::Held,
             fencing_token: Some(7),

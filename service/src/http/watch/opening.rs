@@ -4,7 +4,7 @@ use bytes::Bytes;
 use holdfast_api::query::{Consistency, EventsQuery, Initial};
 use holdfast_api::watch::EventId;
 use holdfast_api::{ErrorCode, header, path};
-use holdfast_core::domain::{EndReason, Fault, LockRef, Rejection, SessionState, Tables, View};
+use holdfast_core::domain::{EndReason, Fault, Rejection, SessionState, Tables, View};
 use holdfast_core::{NamespaceName, Revision};
 use http::Method;
 
@@ -165,23 +165,18 @@ fn state(
 ) -> Result<Option<Bytes>, Fault> {
     let Standing { revision, history, .. } = *standing;
     Ok(match (subject, session) {
-        (Subject::Lock(lock), _) => Some(sse::lock_state(lock_view(view, lock)?, history, revision)),
+        (Subject::Lock(lock), _) => {
+            let lock = locks::view(view, lock, locks::QUEUE_SHOWN_MAX)?;
+            Some(sse::lock_state(lock, history, revision))
+        }
         (Subject::Session(id), Some(SessionState::Live(session))) => {
-            let claims = view.session_claims(id)?;
+            let owned = sessions::Owned::look(view, id, session.owned)?;
             let (spec, created) = (session.spec.clone(), session.create_revision);
-            let view = sessions::view(app, id, spec, created, &claims);
+            let view = sessions::view(app, id, spec, created, &owned);
             Some(sse::session_state(view, history, revision))
         }
         (Subject::Session(_), Some(SessionState::Ended { .. }) | None) | (Subject::Config { .. }, _) => None,
     })
-}
-
-fn lock_view(view: &View<'_, impl Tables>, lock: &LockRef) -> Result<holdfast_api::locks::LockView, Fault> {
-    let mut found = locks::view(view, lock, locks::QUEUE_SHOWN_MAX)?;
-    if let Some(election) = lock.lock.as_election() {
-        election.clone_into(&mut found.name);
-    }
-    Ok(found)
 }
 
 impl Seen {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
+use holdfast_api::claims::ContestName;
 use holdfast_api::locks::LockView;
 use holdfast_api::sessions::SessionView;
 use holdfast_api::watch::{
@@ -14,6 +15,7 @@ use holdfast_core::domain::{Change, ClaimRef, Rejection};
 use holdfast_core::{FencingToken, Revision};
 use serde::Serialize;
 
+use crate::http::contest::contest_name;
 use crate::http::error::{self, ApiError};
 use crate::http::item;
 use crate::watch::{Delivery, Ending, Form, Frame, Happened};
@@ -159,19 +161,19 @@ fn session_change(change: &Change) -> Option<SessionChange> {
             reason: error::end_reason(*reason),
         }),
         Change::ClaimQueued { claim, .. } => {
-            let (namespace, lock, claim) = names(claim);
-            Some(SessionChange::Queued { namespace, lock, claim })
+            let (namespace, contest, claim) = names(claim);
+            Some(SessionChange::Queued { namespace, contest, claim })
         }
         Change::ClaimGranted { claim, token, .. } => {
-            let (namespace, lock, claim) = names(claim);
-            Some(SessionChange::Granted { namespace, lock, claim, fencing_token: token.as_u64() })
+            let (namespace, contest, claim) = names(claim);
+            Some(SessionChange::Granted { namespace, contest, claim, fencing_token: token.as_u64() })
         }
         Change::ClaimEnded { claim, reason, token, .. } => {
-            let (namespace, lock, claim) = names(claim);
+            let (namespace, contest, claim) = names(claim);
             let fencing_token = token.map(FencingToken::as_u64);
             Some(SessionChange::Ended {
                 namespace,
-                lock,
+                contest,
                 claim,
                 reason: error::end_reason(*reason),
                 fencing_token,
@@ -189,9 +191,9 @@ fn id(claim: &ClaimRef) -> String {
     claim.claim.as_str().to_owned()
 }
 
-fn names(claim: &ClaimRef) -> (String, String, String) {
+fn names(claim: &ClaimRef) -> (String, ContestName, String) {
     let ClaimRef { lock, claim } = claim;
-    (lock.namespace.as_str().to_owned(), lock.lock.as_str().to_owned(), claim.as_str().to_owned())
+    (lock.namespace.as_str().to_owned(), contest_name(&lock.lock), claim.as_str().to_owned())
 }
 
 /// The problem of changes that are not kept any more.

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     Problem,
-    claims::{ClaimView, HeldClaim},
+    claims::{ClaimView, ContestName, HeldClaim},
     client::{Client, ManualClock, tests::scripted::Server},
     sessions::{ClaimRef, KeepaliveView, LiveState, SessionView},
 };
@@ -69,6 +69,7 @@ fn session_view(id: &str) -> SessionView {
         lock_delay_ms: 0,
         create_revision: 5,
         claims: Vec::new(),
+        keys: 0,
     }
 }
 
@@ -92,7 +93,7 @@ fn held(claim: &str, session: &str) -> ClaimView {
 fn listed(claim: &str) -> ClaimRef {
     ClaimRef {
         namespace: "default".to_owned(),
-        lock: "jobs/a".to_owned(),
+        contest: ContestName::Lock("jobs/a".to_owned()),
         claim: claim.to_owned(),
         state: LiveState::Held,
         fencing_token: Some(42),
