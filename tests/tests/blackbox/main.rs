@@ -11,3 +11,4 @@ mod lock_run;
 mod recipes;
 mod refusals;
 mod rest;
+mod watch;
