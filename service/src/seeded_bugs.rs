@@ -89,6 +89,8 @@ pub(crate) fn core_bugs() -> holdfast_core::domain::SeededBugs {
         fifo_by_arrival: active(SeededBug::FifoByArrival),
         release_by_lock_name: active(SeededBug::ReleaseByLockName),
         replay_reevaluated: active(SeededBug::ReplayReevaluated),
+        // The others show in the core's own properties alone.
+        ..holdfast_core::domain::SeededBugs::default()
     }
 }
 

@@ -22,7 +22,7 @@ use crate::domain::config::{ConfigHead, ConfigVersion};
 use crate::domain::entry::Entry;
 use crate::domain::key::{KeyRange, KeyReader};
 use crate::domain::{Compact, Fault, Outcome, Success, Table, Tables, key, record};
-use crate::limits::COMPACT_ROWS_MAX;
+use crate::limits::{COMPACT_ROWS_MAX, PAGE_ROWS_MAX};
 use crate::{ConfigKey, LogTime, NamespaceName, Revision};
 
 /// The version that a revision superseded.
@@ -108,6 +108,8 @@ impl<T: Tables> Entry<'_, '_, T> {
         newest: u64,
     ) -> Result<Revision, Fault> {
         let kept = self.meta.settings.history_versions.max(1);
+        #[cfg(feature = "seeded-bugs")]
+        let kept = if self.bugs.window_one_short { (kept - 1).max(1) } else { kept };
         if newest <= kept {
             return Ok(window);
         }
@@ -152,25 +154,28 @@ impl<T: Tables> Entry<'_, '_, T> {
 
     /// Drops what only its age kept and was superseded long enough ago. Returns whether more is left than the limit allows.
     fn prune(&mut self, before: LogTime, limit: u64, slice: &mut Slice) -> Result<bool, Fault> {
+        // Page by page, because a scan from the beginning passes everything that was dropped before it.
+        let mut range = KeyRange::all();
         loop {
-            let Some((row, value)) = record::rows(self.rows, Table::Prunable, &KeyRange::all(), 1)?.pop()
-            else {
-                return Ok(false);
-            };
-            record::open::<()>(Table::Prunable, &row, &value)?;
-            let place = Place::of_key(Table::Prunable, &row)?;
-            let superseded = self.superseded(&place)?.ok_or_else(|| {
-                Fault::damaged(Table::Superseded, &row, "it is missing while it is prunable")
-            })?;
-            if before <= superseded.time {
-                return Ok(false);
-            }
-            if limit <= slice.rows {
-                return Ok(true);
-            }
-            self.drop_superseded(&place, &superseded, slice)?;
-            if superseded.by_delete {
-                self.drop_life(&place, &superseded, slice)?;
+            let page = record::rows(self.rows, Table::Prunable, &range, PAGE_ROWS_MAX)?;
+            let Some((last, _)) = page.last() else { return Ok(false) };
+            range = range.after(last.clone());
+            for (row, value) in page {
+                record::open::<()>(Table::Prunable, &row, &value)?;
+                let place = Place::of_key(Table::Prunable, &row)?;
+                let superseded = self.superseded(&place)?.ok_or_else(|| {
+                    Fault::damaged(Table::Superseded, &row, "it is missing while it is prunable")
+                })?;
+                if before <= superseded.time {
+                    return Ok(false);
+                }
+                if limit <= slice.rows {
+                    return Ok(true);
+                }
+                self.drop_superseded(&place, &superseded, slice);
+                if superseded.by_delete {
+                    self.drop_life(&place, &superseded, slice)?;
+                }
             }
         }
     }
@@ -179,7 +184,7 @@ impl<T: Tables> Entry<'_, '_, T> {
     fn drop_life(&mut self, delete: &Place, last: &Superseded, slice: &mut Slice) -> Result<(), Fault> {
         let mut place = delete.at(last.version);
         while let Some(superseded) = self.superseded(&place)? {
-            self.drop_superseded(&place, &superseded, slice)?;
+            self.drop_superseded(&place, &superseded, slice);
             place = place.at(superseded.version);
         }
         Ok(())
@@ -188,20 +193,24 @@ impl<T: Tables> Entry<'_, '_, T> {
     /// Drops the oldest superseded versions while all of them together are too large. Returns whether more must go than the
     /// limit allows.
     fn make_room(&mut self, bytes_max: u64, limit: u64, slice: &mut Slice) -> Result<bool, Fault> {
+        let mut range = KeyRange::all();
         while bytes_max < self.meta.counters.history_bytes {
-            let Some((row, value)) = record::rows(self.rows, Table::Superseded, &KeyRange::all(), 1)?.pop()
-            else {
-                return Err(Fault::damaged(
-                    Table::Meta,
-                    key::META,
-                    "it counts superseded versions that are missing",
-                ));
+            let page = record::rows(self.rows, Table::Superseded, &range, PAGE_ROWS_MAX)?;
+            let Some((last, _)) = page.last() else {
+                let what = "it counts superseded versions that are missing";
+                return Err(Fault::damaged(Table::Meta, key::META, what));
             };
-            if limit <= slice.rows {
-                return Ok(true);
+            range = range.after(last.clone());
+            for (row, value) in page {
+                if self.meta.counters.history_bytes <= bytes_max {
+                    return Ok(false);
+                }
+                if limit <= slice.rows {
+                    return Ok(true);
+                }
+                let place = Place::of_key(Table::Superseded, &row)?;
+                self.drop_superseded(&place, &record::open(Table::Superseded, &row, &value)?, slice);
             }
-            let place = Place::of_key(Table::Superseded, &row)?;
-            self.drop_superseded(&place, &record::open(Table::Superseded, &row, &value)?, slice)?;
         }
         Ok(false)
     }
@@ -210,16 +219,20 @@ impl<T: Tables> Entry<'_, '_, T> {
     fn drop_changes(&mut self, limit: u64, slice: &mut Slice) -> Result<bool, Fault> {
         // One row more tells whether any is left.
         let left = usize::try_from(limit.saturating_sub(slice.rows)).unwrap_or(usize::MAX).saturating_add(1);
-        let rows = record::rows(self.rows, Table::ConfigChange, &KeyRange::all(), left)?;
+        // All of those before it are dropped, and a scan would pass them one by one.
+        let from = KeyRange::at_or_after(key::revision_prefix(self.meta.changes_from));
+        let rows = record::rows(self.rows, Table::ConfigChange, &from, left)?;
         for (row, value) in rows {
             record::open::<()>(Table::ConfigChange, &row, &value)?;
-            if self.meta.compacted_revision < Place::of_key(Table::ConfigChange, &row)?.revision {
+            let revision = Place::of_key(Table::ConfigChange, &row)?.revision;
+            if self.meta.compacted_revision < revision {
                 return Ok(false);
             }
             if limit <= slice.rows {
                 return Ok(true);
             }
             self.rows.delete(Table::ConfigChange, row);
+            self.meta.changes_from = revision;
             slice.rows += 1;
         }
         Ok(false)
@@ -230,12 +243,7 @@ impl<T: Tables> Entry<'_, '_, T> {
     }
 
     /// Drops the version that was superseded at a place, and the delete that did it.
-    fn drop_superseded(
-        &mut self,
-        place: &Place,
-        superseded: &Superseded,
-        slice: &mut Slice,
-    ) -> Result<(), Fault> {
+    fn drop_superseded(&mut self, place: &Place, superseded: &Superseded, slice: &mut Slice) {
         let Place { revision, namespace, key } = place;
         let version = |revision| key::config_version(namespace, key, revision);
         self.rows.delete(Table::ConfigVersion, version(superseded.version));
@@ -247,8 +255,10 @@ impl<T: Tables> Entry<'_, '_, T> {
         self.rows.delete(Table::Prunable, place.row());
         self.meta.counters.superseded -= 1;
         self.meta.counters.history_bytes -= superseded.bytes;
-        self.meta.compacted_revision = self.meta.compacted_revision.max(*revision);
+        let compacted = *revision;
+        #[cfg(feature = "seeded-bugs")]
+        let compacted = if self.bugs.compacted_too_low { superseded.version } else { compacted };
+        self.meta.compacted_revision = self.meta.compacted_revision.max(compacted);
         slice.rows += 1;
-        Ok(())
     }
 }

@@ -43,7 +43,9 @@ impl<T: Tables> Entry<'_, '_, T> {
         if !self.is_event_droppable(self.oldest.event) {
             return Ok(());
         }
-        let rows = record::rows(self.rows, Table::Event, &KeyRange::all(), DROPPED_PER_ENTRY_MAX)?;
+        // All of those before it are dropped, and a scan would pass them one by one.
+        let from = KeyRange::at_or_after(key::revision_prefix(self.meta.events_compacted_revision));
+        let rows = record::rows(self.rows, Table::Event, &from, DROPPED_PER_ENTRY_MAX)?;
         if rows.is_empty() {
             self.oldest.event = Oldest::NEVER;
         }

@@ -53,6 +53,12 @@ pub struct SeededBugs {
     pub release_by_lock_name: bool,
     /// Idempotency records are ignored: the command runs again.
     pub replay_reevaluated: bool,
+    /// A version goes although its number keeps it.
+    pub window_one_short: bool,
+    /// Compaction notes the version that it dropped, not what superseded it: reads in between find nothing and say so.
+    pub compacted_too_low: bool,
+    /// Each write of a transaction takes a revision of its own.
+    pub txn_revision_each: bool,
 }
 
 impl Machine {

@@ -16,6 +16,8 @@ pub struct Meta {
     /// Config below this revision may be incomplete, and changes up to it are not watched any more: the newest revision of
     /// which a superseded version or a delete was dropped.
     pub compacted_revision: Revision,
+    /// No change of config is kept from before this revision. Invariant: at most the compacted revision.
+    pub changes_from: Revision,
     /// Changes of locks and sessions up to this revision are not watched any more.
     pub events_compacted_revision: Revision,
     /// The highest level that an entry needed.

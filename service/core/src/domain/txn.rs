@@ -132,6 +132,10 @@ impl<T: Tables> Entry<'_, '_, T> {
     }
 
     fn revision_of(&mut self, shared: &mut Option<Revision>) -> Revision {
+        #[cfg(feature = "seeded-bugs")]
+        if self.bugs.txn_revision_each {
+            return *shared.insert(self.take_revision());
+        }
         *shared.get_or_insert_with(|| self.take_revision())
     }
 }

@@ -162,6 +162,11 @@ fn check_changes(state: &State, findings: &mut Findings) {
             format!("the change at {place:?} cannot be watched")
         });
     }
+    if let Some((first, _)) = state.changes.first() {
+        findings.expect(state.meta.changes_from <= *first, Invariant::ChangesIndexed, || {
+            format!("the change at {first} is from before {}", state.meta.changes_from)
+        });
+    }
     for place in state.changes.iter().filter(watchable) {
         findings.expect(versions.contains(place), Invariant::ChangesIndexed, || {
             format!("the change at {place:?} has no version")

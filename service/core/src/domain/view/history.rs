@@ -124,7 +124,8 @@ impl<T: Tables> View<'_, T> {
     }
 
     fn oldest_change(&self) -> Result<Option<Revision>, Fault> {
-        let row = record::rows(self.0, Table::ConfigChange, &KeyRange::all(), 1)?.pop();
+        let from = KeyRange::at_or_after(key::revision_prefix(self.meta()?.changes_from));
+        let row = record::rows(self.0, Table::ConfigChange, &from, 1)?.pop();
         row.map(|(row, _)| KeyReader::new(Table::ConfigChange, &row).revision()).transpose()
     }
 }
