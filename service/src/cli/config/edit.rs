@@ -1,7 +1,7 @@
 //! `holdfast config edit`: a value in the user's editor, written only if nobody else wrote it meanwhile.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 use holdfast_api::client::{ClientError, WriteCondition, WriteOptions};
@@ -113,7 +113,7 @@ impl Draft {
     }
 }
 
-fn kept_text(path: &PathBuf, key: &str) -> String {
+fn kept_text(path: &Path, key: &str) -> String {
     let path = path.display();
     let key = output::printable(key);
     format!(
