@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use holdfast_core::deadlines::{Deadlines, Renewal};
-use holdfast_core::domain::{ClaimRef, ClaimView, Command, Event, Expire, SessionState, WaitRef};
+use holdfast_core::domain::{Change, ClaimRef, ClaimView, Command, Event, Expire, SessionState, WaitRef};
 use holdfast_core::{LeaderId, Revision, SessionId};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::raft::{Handle, Notice, ProposeError, ReadError};
 use crate::seeded_bugs::{self, SeededBug};
 use crate::waits::Waits;
+use crate::watch::Feed;
 
 /// The loop looks at least this often, so that its own lateness is noticed soon.
 const LOOK_PERIOD: Duration = Duration::from_millis(100);
@@ -111,6 +112,7 @@ impl Leases {
         self,
         handle: Handle,
         waits: Waits,
+        feed: Feed,
         mut notices: mpsc::UnboundedReceiver<Notice>,
     ) {
         let mut status = handle.watch_status();
@@ -120,12 +122,15 @@ impl Leases {
                 biased;
                 notice = notices.recv() => match notice {
                     Some(Notice::Applied { events, revision }) => {
+                        tell_grants(&events);
                         self.on_events(&events, revision);
                         waits.on_events(&events);
+                        feed.push(events, revision);
                     }
                     Some(Notice::Replaced) => {
                         self.lead(&handle, None);
                         waits.on_replaced();
+                        feed.replace(handle.applied().revision);
                     }
                     None => return,
                 },
@@ -345,6 +350,22 @@ impl Leases {
                 tracing::error!(%error, "failed to read the lock delays");
                 false
             }
+        }
+    }
+}
+
+/// Writes the grants to the log, before anybody who waits for one is told.
+fn tell_grants(events: &[Event]) {
+    for event in events {
+        if let Change::ClaimGranted { claim, session, token } = &event.change {
+            tracing::debug!(
+                namespace = claim.lock.namespace.as_str(),
+                lock = claim.lock.lock.as_str(),
+                claim = claim.claim.as_str(),
+                session = session.as_str(),
+                fencing_token = token.as_u64(),
+                "granted"
+            );
         }
     }
 }

@@ -28,11 +28,17 @@ pub(crate) enum SeededBug {
     GuardBeforePropose,
     /// A keepalive is answered from the leader's memory, without a leadership round.
     KeepaliveFromMemory,
+    /// The guard of `lock run` lets the command run on whatever becomes of the lease.
+    GuardIgnoresDeadline,
+    /// A stream that is behind the ring goes on with the oldest revision in it.
+    WatchPastSkipped,
+    /// A stream that is resumed is told its last event again.
+    WatchResumeInclusive,
 }
 
 #[cfg(any(feature = "seeded-bugs", test))]
 impl SeededBug {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 12] = [
         Self::VoteNotFsynced,
         Self::AnswerBeforeFsync,
         Self::SessionCheckDropped,
@@ -42,6 +48,9 @@ impl SeededBug {
         Self::ReplayReevaluated,
         Self::GuardBeforePropose,
         Self::KeepaliveFromMemory,
+        Self::GuardIgnoresDeadline,
+        Self::WatchPastSkipped,
+        Self::WatchResumeInclusive,
     ];
 
     /// The value of `HOLDFAST_SEEDED_BUG` that chooses it.
@@ -56,6 +65,9 @@ impl SeededBug {
             Self::ReplayReevaluated => "replay-reevaluated",
             Self::GuardBeforePropose => "guard-before-propose",
             Self::KeepaliveFromMemory => "keepalive-from-memory",
+            Self::GuardIgnoresDeadline => "guard-ignores-deadline",
+            Self::WatchPastSkipped => "watch-past-skipped",
+            Self::WatchResumeInclusive => "watch-resume-inclusive",
         }
     }
 
@@ -89,6 +101,8 @@ pub(crate) fn core_bugs() -> holdfast_core::domain::SeededBugs {
         fifo_by_arrival: active(SeededBug::FifoByArrival),
         release_by_lock_name: active(SeededBug::ReleaseByLockName),
         replay_reevaluated: active(SeededBug::ReplayReevaluated),
+        // The others show in the core's own properties alone.
+        ..holdfast_core::domain::SeededBugs::default()
     }
 }
 

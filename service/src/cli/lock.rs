@@ -1,11 +1,15 @@
-//! `holdfast lock`: who holds a lock, who waits for it, and the way to take it away from a holder.
+//! `holdfast lock`: run a command under a lock, see who holds one and who waits, and take one away from its holder.
+
+use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use holdfast_api::claims::ContestKind;
 use holdfast_api::locks::{
     ForceReleaseRequest, HolderView, LockList, LockView, QUEUE_SHOWN_IN_LIST_MAX, QueuedView,
 };
 use holdfast_api::query::ReadQuery;
 
+use crate::cli::lock_run::{self, RunArgs};
 use crate::cli::target::Target;
 use crate::cli::{duration, output, pages};
 use crate::exit::Fatal;
@@ -19,6 +23,21 @@ pub(super) struct LockArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a command while this process holds a lock, and never longer
+    ///
+    /// Waits for the lock, runs CMD, and lets go of the lock when CMD has ended. If the lock is lost, or cannot be renewed
+    /// in time, CMD is ended before the cluster can give the lock to anybody else: TERM first, then KILL. That also holds
+    /// when this process is stopped or killed.
+    ///
+    /// CMD is not run by a shell. It runs in a process group of its own, with this process' standard input, output and
+    /// error, and gets the signals TERM, INT, HUP, QUIT, USR1, USR2, WINCH and TSTP that this process gets. When CMD has
+    /// ended, what it left behind in its process group is killed. A program that changes its user, such as sudo, cannot be
+    /// killed by another user: run `sudo holdfast lock run …` instead.
+    ///
+    /// CMD finds in its environment: HOLDFAST_LOCK, HOLDFAST_NAMESPACE, HOLDFAST_FENCING_TOKEN, HOLDFAST_SESSION,
+    /// HOLDFAST_CLAIM, HOLDFAST_ENDPOINT. The fencing token grows with every grant: whatever CMD changes should refuse a
+    /// smaller token than it has seen, because no program can promise that it is not delayed between a look and a write.
+    Run(RunArgs),
     /// List the locks that are in use, or were recently
     ///
     /// HOLDER is the label of the claim, or the name or id of its session. QUEUE is how
@@ -76,12 +95,14 @@ enum Command {
 ///
 /// # Errors
 /// [`Fatal`] says what failed, where, and what to do.
-pub(super) async fn run(args: LockArgs, target: &Target) -> Result<(), Fatal> {
+pub(super) async fn run(args: LockArgs, target: &Target) -> Result<ExitCode, Fatal> {
     match args.command {
-        Command::List { prefix } => list(target, prefix).await,
-        Command::Get { name } => get(target, &name).await,
-        Command::ForceRelease { name, token, reason } => force_release(target, &name, token, reason).await,
+        Command::Run(args) => return lock_run::run(args, ContestKind::Lock, target).await,
+        Command::List { prefix } => list(target, prefix).await?,
+        Command::Get { name } => get(target, &name).await?,
+        Command::ForceRelease { name, token, reason } => force_release(target, &name, token, reason).await?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn list(target: &Target, prefix: Option<String>) -> Result<(), Fatal> {

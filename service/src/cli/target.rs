@@ -108,6 +108,11 @@ impl Target {
         Ok(Self { endpoints, endpoint_count: endpoint.len(), namespace, output })
     }
 
+    /// The endpoints as the flag has them.
+    pub(super) fn endpoint_list(&self) -> String {
+        self.endpoints.listed.replace(", ", ",")
+    }
+
     /// The cluster alone.
     pub(super) fn into_endpoints(self) -> Endpoints {
         self.endpoints

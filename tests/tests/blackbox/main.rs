@@ -7,5 +7,8 @@ mod cli;
 mod contract;
 mod durability;
 mod history;
+mod lock_run;
+mod recipes;
 mod refusals;
 mod rest;
+mod watch;

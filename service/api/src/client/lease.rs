@@ -14,6 +14,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 use crate::{
+    claims::ContestName,
     client::{LeaseClock, LeaseTime, session::ClaimPath},
     sessions::{ClaimRef, LiveState},
 };
@@ -113,6 +114,15 @@ impl Lease {
         state.expires_at.saturating_since(self.clock.now())
     }
 
+    /// Ends when a keepalive was answered after this call, or the lease is over.
+    pub(crate) fn renewed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut changes = self.state.subscribe();
+        async move {
+            // Without the lease there is nobody left to renew it.
+            let _ = changes.changed().await;
+        }
+    }
+
     /// Ends when the lease is over.
     pub(crate) fn lost(self: &Arc<Self>) -> impl Future<Output = Lost> + Send + use<> {
         Arc::clone(self).lost_when(|_| None)
@@ -171,7 +181,7 @@ impl WatchedClaim {
             listed.state == LiveState::Held
                 && listed.fencing_token == Some(self.fencing_token)
                 && listed.claim == *claim
-                && listed.lock == contest.name
+                && listed.contest == ContestName::new(contest.kind, &*contest.name)
                 && listed.namespace == contest.namespace
         })
     }
@@ -207,7 +217,7 @@ mod tests {
         };
         let listed = ClaimRef {
             namespace: "default".to_owned(),
-            lock: "a".to_owned(),
+            contest: ContestName::Lock("a".to_owned()),
             claim: "mine".to_owned(),
             state: LiveState::Held,
             fencing_token: Some(7),
@@ -244,6 +254,16 @@ mod tests {
         lease.renew(clock.now(), Vec::new());
         assert_eq!(lease.remaining(), Duration::ZERO);
         assert_eq!(lease.lost().now_or_never(), Some(Lost::LeaseRanOut));
+    }
+
+    #[tokio::test]
+    async fn renewed_fires_for_a_renewal_after_the_call_and_not_before() {
+        let (clock, lease) = lease();
+        lease.renew(clock.now(), Vec::new());
+        let mut renewed = Box::pin(lease.renewed());
+        assert_eq!((&mut renewed).now_or_never(), None);
+        lease.renew(clock.now(), Vec::new());
+        renewed.await;
     }
 
     #[tokio::test]
