@@ -117,8 +117,8 @@ fn kept_text(path: &Path, key: &str) -> String {
     let path = path.display();
     let key = output::printable(key);
     format!(
-        "\n  your text is kept in {path}\n  next:  `holdfast config get {key}` shows what is there; `holdfast config \
-         put {key} -f {path}` writes your text over it"
+        "\n  your text is kept in {path}: `holdfast config get {key}` shows what is there, `holdfast config put {key} -f \
+         {path}` writes your text over it"
     )
 }
 
