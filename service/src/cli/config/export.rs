@@ -28,13 +28,14 @@ pub(super) async fn export(args: ExportArgs, target: &Target) -> Result<(), Fata
     let ExportArgs { prefix, at } = args;
     let namespace = &target.namespace;
     // Counted first: the header says how much follows, and people see how much is left.
-    let counted = list_all(target, prefix.clone(), false, at).await?;
+    let mut query = ListQuery { prefix, at_revision: at, ..ListQuery::default() };
+    let counted = list_all(target, &query).await?;
     let whole = counted.items.len() as u64;
-    let header = Header::new(namespace, counted.revision, prefix.as_deref().unwrap_or_default(), whole);
+    let prefix = query.prefix.as_deref().unwrap_or_default();
+    let header = Header::new(namespace, counted.revision, prefix, whole);
     output::bytes(archive::line(&header).as_bytes())?;
     let mut progress = shown();
-    let mut query =
-        ListQuery { prefix, values: true, at_revision: Some(counted.revision), ..ListQuery::default() };
+    query = ListQuery { values: true, at_revision: Some(counted.revision), ..query };
     let mut written = 0;
     while written < whole {
         let page = target.client().list_config(namespace, &query).await;
