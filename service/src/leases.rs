@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use holdfast_core::deadlines::{Deadlines, Renewal};
-use holdfast_core::domain::{ClaimRef, ClaimView, Command, Event, Expire, SessionState, WaitRef};
+use holdfast_core::domain::{Change, ClaimRef, ClaimView, Command, Event, Expire, SessionState, WaitRef};
 use holdfast_core::{LeaderId, Revision, SessionId};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -120,6 +120,7 @@ impl Leases {
                 biased;
                 notice = notices.recv() => match notice {
                     Some(Notice::Applied { events, revision }) => {
+                        tell_grants(&events);
                         self.on_events(&events, revision);
                         waits.on_events(&events);
                     }
@@ -345,6 +346,22 @@ impl Leases {
                 tracing::error!(%error, "failed to read the lock delays");
                 false
             }
+        }
+    }
+}
+
+/// Writes the grants to the log, before anybody who waits for one is told.
+fn tell_grants(events: &[Event]) {
+    for event in events {
+        if let Change::ClaimGranted { claim, session, token } = &event.change {
+            tracing::debug!(
+                namespace = claim.lock.namespace.as_str(),
+                lock = claim.lock.lock.as_str(),
+                claim = claim.claim.as_str(),
+                session = session.as_str(),
+                fencing_token = token.as_u64(),
+                "granted"
+            );
         }
     }
 }

@@ -28,11 +28,13 @@ pub(crate) enum SeededBug {
     GuardBeforePropose,
     /// A keepalive is answered from the leader's memory, without a leadership round.
     KeepaliveFromMemory,
+    /// The guard of `lock run` lets the command run on whatever becomes of the lease.
+    GuardIgnoresDeadline,
 }
 
 #[cfg(any(feature = "seeded-bugs", test))]
 impl SeededBug {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::VoteNotFsynced,
         Self::AnswerBeforeFsync,
         Self::SessionCheckDropped,
@@ -42,6 +44,7 @@ impl SeededBug {
         Self::ReplayReevaluated,
         Self::GuardBeforePropose,
         Self::KeepaliveFromMemory,
+        Self::GuardIgnoresDeadline,
     ];
 
     /// The value of `HOLDFAST_SEEDED_BUG` that chooses it.
@@ -56,6 +59,7 @@ impl SeededBug {
             Self::ReplayReevaluated => "replay-reevaluated",
             Self::GuardBeforePropose => "guard-before-propose",
             Self::KeepaliveFromMemory => "keepalive-from-memory",
+            Self::GuardIgnoresDeadline => "guard-ignores-deadline",
         }
     }
 

@@ -13,7 +13,9 @@ mod serve;
 
 mod cluster;
 mod config;
+mod elect;
 mod lock;
+mod lock_run;
 mod namespace;
 mod session;
 
@@ -42,6 +44,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::cli::cluster::ClusterArgs;
 use crate::cli::config::ConfigArgs;
 use crate::cli::dev::DevArgs;
+use crate::cli::elect::ElectArgs;
 use crate::cli::lock::LockArgs;
 use crate::cli::manual::{CompletionsArgs, ManArgs};
 use crate::cli::namespace::NamespaceArgs;
@@ -73,10 +76,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Look at locks, and at who holds them and who waits
+    /// Run a command under a lock, and look at locks, at who holds them and who waits
     Lock(LockArgs),
     /// Read, write and watch values under keys, and go back to what they were
     Config(ConfigArgs),
+    /// Run a command while leading an election, and look at who leads
+    Elect(ElectArgs),
     /// Look at the sessions that own locks, and end one
     Session(SessionArgs),
     /// List, create and delete namespaces
@@ -110,6 +115,9 @@ const DISK_PATIENCE: Duration = Duration::from_secs(10);
 /// Runs the command that the arguments name.
 #[must_use]
 pub fn run() -> ExitCode {
+    if let Some(exit) = lock_run::run_hidden() {
+        return exit;
+    }
     let command = command();
     let matches = command.clone().get_matches();
     refuse_unread_globals(command, &matches);
@@ -119,6 +127,7 @@ pub fn run() -> ExitCode {
         Command::Man(args) => finish(manual::man(&args, self::command())),
         Command::Lock(args) => ask(globals, async |target| lock::run(args, &target).await),
         Command::Config(args) => ask(globals, async |target| config::run(args, &target).await),
+        Command::Elect(args) => ask(globals, async |target| elect::run(args, &target).await),
         Command::Session(args) => ask(globals, async |target| session::run(args, &target).await),
         Command::Namespace(args) => ask(globals, async |target| namespace::run(args, &target).await),
         Command::Cluster(args) => ask(globals, async |target| cluster::run(args, target).await),

@@ -7,5 +7,6 @@ mod cli;
 mod contract;
 mod durability;
 mod history;
+mod lock_run;
 mod refusals;
 mod rest;

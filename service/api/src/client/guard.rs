@@ -268,6 +268,12 @@ impl LockGuard {
         self.lease().remaining_of(&self.claim)
     }
 
+    /// Ends when a keepalive was answered after this call, so that [`remaining`](Self::remaining) has grown, or when the
+    /// lease is over.
+    pub fn renewed(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.lease().renewed()
+    }
+
     /// Ends when the lock is lost.
     pub fn lost(&self) -> impl Future<Output = Lost> + Send + use<> {
         self.lease().lost_claim(Arc::clone(&self.claim))

@@ -113,6 +113,15 @@ impl Lease {
         state.expires_at.saturating_since(self.clock.now())
     }
 
+    /// Ends when a keepalive was answered after this call, or the lease is over.
+    pub(crate) fn renewed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut changes = self.state.subscribe();
+        async move {
+            // Without the lease there is nobody left to renew it.
+            let _ = changes.changed().await;
+        }
+    }
+
     /// Ends when the lease is over.
     pub(crate) fn lost(self: &Arc<Self>) -> impl Future<Output = Lost> + Send + use<> {
         Arc::clone(self).lost_when(|_| None)
@@ -244,6 +253,16 @@ mod tests {
         lease.renew(clock.now(), Vec::new());
         assert_eq!(lease.remaining(), Duration::ZERO);
         assert_eq!(lease.lost().now_or_never(), Some(Lost::LeaseRanOut));
+    }
+
+    #[tokio::test]
+    async fn renewed_fires_for_a_renewal_after_the_call_and_not_before() {
+        let (clock, lease) = lease();
+        lease.renew(clock.now(), Vec::new());
+        let mut renewed = Box::pin(lease.renewed());
+        assert_eq!((&mut renewed).now_or_never(), None);
+        lease.renew(clock.now(), Vec::new());
+        renewed.await;
     }
 
     #[tokio::test]
