@@ -8,5 +8,7 @@ mod contract;
 mod durability;
 mod history;
 mod lock_run;
+mod recipes;
 mod refusals;
 mod rest;
+mod watch;
