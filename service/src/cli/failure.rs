@@ -144,10 +144,9 @@ fn root_cause(attempt: &AttemptError) -> Option<String> {
 fn holders(problem: &Problem) -> String {
     let mut text = String::new();
     for holder in problem.holders.iter().flatten() {
-        let who = holder.label.as_ref().or(holder.session_name.as_ref()).unwrap_or(&holder.session);
         text.push_str(&format!(
             "\n  held by {}, for {}, token {}",
-            printable(who),
+            printable(holder.known_as()),
             duration::brief(holder.held_ms),
             holder.fencing_token
         ));

@@ -76,12 +76,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a command under a lock, and look at locks and at who waits for them
+    /// Run a command under a lock, and look at locks, at who holds them and who waits
     Lock(LockArgs),
-    /// Run a command while leading an election
-    Elect(ElectArgs),
     /// Read, write and watch values under keys, and go back to what they were
     Config(ConfigArgs),
+    /// Run a command while leading an election, and look at who leads
+    Elect(ElectArgs),
     /// Look at the sessions that own locks, and end one
     Session(SessionArgs),
     /// List, create and delete namespaces
@@ -126,8 +126,8 @@ pub fn run() -> ExitCode {
         Command::Completions(args) => finish(manual::completions(&args, Cli::command())),
         Command::Man(args) => finish(manual::man(&args, self::command())),
         Command::Lock(args) => ask(globals, async |target| lock::run(args, &target).await),
-        Command::Elect(args) => ask(globals, async |target| elect::run(args, &target).await),
         Command::Config(args) => ask(globals, async |target| config::run(args, &target).await),
+        Command::Elect(args) => ask(globals, async |target| elect::run(args, &target).await),
         Command::Session(args) => ask(globals, async |target| session::run(args, &target).await),
         Command::Namespace(args) => ask(globals, async |target| namespace::run(args, &target).await),
         Command::Cluster(args) => ask(globals, async |target| cluster::run(args, target).await),

@@ -29,13 +29,8 @@ impl Progress {
         Self { line: ProgressBar::new_spinner(), told: String::new(), whole: 0 }
     }
 
-    /// Says how far it is. The same again changes nothing.
-    pub(super) fn tell(&mut self, text: &str) {
-        self.tell_left(text, None);
-    }
-
-    /// Says how far it is, with a bar if it is known how much is left to do.
-    pub(super) fn tell_left(&mut self, text: &str, left: Option<u64>) {
+    /// Says how far it is, with a bar if it is known how much is left to do. The same again changes nothing.
+    pub(super) fn tell(&mut self, text: &str, left: Option<u64>) {
         if self.told == text {
             return;
         }

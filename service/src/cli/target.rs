@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use holdfast_api::client::{Client, ClientError};
+use holdfast_api::client::{Client, ClientError, WatchError};
 
 use crate::cli::failure;
 use crate::cli::output::Format;
@@ -126,6 +126,17 @@ impl Target {
     /// As [`Endpoints::failed`].
     pub(super) fn failed(&self, what: &str, error: &ClientError) -> Fatal {
         self.endpoints.failed(what, error)
+    }
+
+    /// Why a watch cannot go on.
+    pub(super) fn watch_failed(&self, what: &str, error: WatchError) -> Fatal {
+        match error {
+            WatchError::Compacted(problem)
+            | WatchError::HistoryChanged(problem)
+            | WatchError::Gone(problem) => self.failed(what, &ClientError::Problem(problem)),
+            WatchError::Failed(error) => self.failed(what, &error),
+            WatchError::Ended => Fatal::new(Ending::NotFound, format!("cannot {what}: {error}")),
+        }
     }
 
     /// As [`Endpoints::refused`].

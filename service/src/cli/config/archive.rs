@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 /// What the header calls the format.
 const FORMAT: &str = "holdfast-config";
 /// The version that is written, and the only one that is read.
-const VERSION: u64 = 1;
+pub(crate) const VERSION: u64 = 1;
 
 /// The first line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -22,6 +22,8 @@ use clap::{Args, Subcommand};
 use crate::cli::target::Target;
 use crate::exit::Fatal;
 
+pub(super) use archive::VERSION as EXPORT_VERSION;
+
 /// The flags of `holdfast config`.
 #[derive(Debug, Args)]
 pub(super) struct ConfigArgs {

@@ -59,9 +59,13 @@ Exit codes:
   127  the command was not found
   128 + N  signal N came while waiting";
 
+/// What the help says after the flags.
+pub(super) fn notes(examples: &str) -> String {
+    format!("Examples:\n{examples}\n\n{EXIT_CODES}")
+}
+
 /// The flags of `lock run` and `elect run`.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXIT_CODES)]
 pub(super) struct RunArgs {
     /// Its name
     #[arg(value_name = "NAME", value_parser = name)]

@@ -35,7 +35,18 @@ fn commands(shell: &Shell) -> Result<Vec<Vec<String>>> {
 fn every_command_explains_itself_has_a_manual_page_and_is_completed() -> Result<()> {
     let shell = Shell::anywhere()?;
     let commands = commands(&shell)?;
-    for expected in ["lock get", "session end", "namespace create", "cluster add", "dev", "serve", "man"] {
+    for expected in [
+        "lock get",
+        "lock run",
+        "elect leader",
+        "config get",
+        "session end",
+        "namespace create",
+        "cluster add",
+        "dev",
+        "serve",
+        "man",
+    ] {
         ensure!(commands.iter().any(|words| words.join(" ") == expected), "{expected}: {commands:?}");
     }
 
@@ -87,7 +98,15 @@ fn the_long_version_names_the_formats() -> Result<()> {
     ensure!(short.lines().count() == 1 && short.starts_with("holdfast "), "{short}");
     let long = shell.text(&["--version"])?;
     ensure!(long.starts_with(short.trim_end()), "{long}");
-    for format in ["data directory", "state rows", "log entries", "proposals", "snapshots", "peer protocol"] {
+    for format in [
+        "data directory",
+        "state rows",
+        "log entries",
+        "proposals",
+        "snapshots",
+        "peer protocol",
+        "config exports",
+    ] {
         ensure!(long.contains(format), "{format}: {long}");
     }
     Ok(())
