@@ -45,7 +45,7 @@ pub(super) async fn export(args: ExportArgs, target: &Target) -> Result<(), Fata
         output::bytes(text.as_bytes())?;
         written += page.items.len() as u64;
         if let Some(progress) = &mut progress {
-            progress.tell_left(&format!("{written} of {whole} keys"), Some(whole.saturating_sub(written)));
+            progress.tell(&format!("{written} of {whole} keys"), Some(whole.saturating_sub(written)));
         }
         let Some(cursor) = page.next_cursor else { break };
         query = ListQuery { cursor: Some(cursor), at_revision: None, ..query };

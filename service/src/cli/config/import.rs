@@ -239,7 +239,7 @@ async fn carry_out(target: &Target, steps: Vec<Step>) -> Result<(), Fatal> {
         }
         done += 1;
         if let Some(progress) = &mut progress {
-            progress.tell_left(&format!("{done} of {whole} keys"), Some((whole - done) as u64));
+            progress.tell(&format!("{done} of {whole} keys"), Some((whole - done) as u64));
         }
     }
     Ok(())
