@@ -437,21 +437,27 @@ fn events_of_locks_are_as_written() {
 
 #[test]
 fn events_of_sessions_are_as_written() {
-    let (namespace, lock, claim) = (|| text("default"), || text("jobs/nightly"), || text("worker-1"));
+    let (namespace, claim) = (|| text("default"), || text("worker-1"));
+    let lock = || ContestName::Lock(text("jobs/nightly"));
     let changes = vec![
         SessionChange::Created { session: text("s-1"), ttl_ms: 15_000 },
-        SessionChange::Queued { namespace: namespace(), lock: lock(), claim: claim() },
-        SessionChange::Granted { namespace: namespace(), lock: lock(), claim: claim(), fencing_token: 812 },
+        SessionChange::Queued { namespace: namespace(), contest: lock(), claim: claim() },
+        SessionChange::Granted {
+            namespace: namespace(),
+            contest: lock(),
+            claim: claim(),
+            fencing_token: 812,
+        },
         SessionChange::Ended {
             namespace: namespace(),
-            lock: lock(),
+            contest: lock(),
             claim: claim(),
             reason: EndReason::Forced,
             fencing_token: Some(812),
         },
         SessionChange::Ended {
             namespace: namespace(),
-            lock: lock(),
+            contest: ContestName::Election(text("scheduler")),
             claim: claim(),
             reason: EndReason::LeftQueue,
             fencing_token: None,
