@@ -27,6 +27,7 @@ mod raft;
 mod compaction;
 mod leases;
 mod waits;
+mod watch;
 
 mod auth;
 mod http;

@@ -1,6 +1,8 @@
 //! What a node counts. Each node has a registry of its own, so that several can live in one process. Labels are closed
 //! sets, never names or keys.
 
+mod streams;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -15,6 +17,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::http::App;
+use crate::metrics::streams::StreamGauges;
 use crate::peer::{Channel, PeerMetrics, RefusalReason};
 use crate::raft::{RaftCounters, Role};
 
@@ -47,6 +50,7 @@ pub(crate) struct Metrics {
     requests_in_flight: Gauge,
     raft: RaftGauges,
     store: StoreGauges,
+    streams: StreamGauges,
     counters: Arc<RaftCounters>,
     peers: Arc<PeerMetrics>,
 }
@@ -165,7 +169,9 @@ impl Metrics {
         raft.register(&mut registry);
         let store = StoreGauges::default();
         store.register(&mut registry);
-        Self { registry, requests, requests_in_flight, raft, store, counters, peers }
+        let streams = StreamGauges::default();
+        streams.register(&mut registry);
+        Self { registry, requests, requests_in_flight, raft, store, streams, counters, peers }
     }
 
     /// Counts a request until the returned value is dropped.
@@ -206,6 +212,7 @@ impl Metrics {
         raft.snapshots_installed.set(self.counters.snapshots_installed());
         raft.leader_changes.set(self.counters.leader_changes());
         raft.peers.observe(&self.peers);
+        self.streams.observe(&app.feed);
         self.store.waiting_requests.set(i64::try_from(app.waits.count()).unwrap_or(i64::MAX));
         if let Ok(meta) = app.raft.look(|view| view.meta()) {
             let counters = &meta.counters;

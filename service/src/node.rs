@@ -1,7 +1,7 @@
 //! One node: opens its disk, connects the parts, and takes them apart in order.
 //!
 //! ```text
-//!   data directory ─► consensus ─► Notice ─► leases, waits
+//!   data directory ─► consensus ─► Notice ─► leases, waits, feed
 //!        peers ◄────────┘  └─► Handle ─► REST API, ops port
 //! ```
 
@@ -29,6 +29,7 @@ use crate::storage::latch::StorageError;
 use crate::storage::log_db::LogOpenError;
 use crate::storage::snapshot_store::SnapshotError;
 use crate::waits::Waits;
+use crate::watch::Feed;
 
 /// How long the node stays unready before it takes no new requests: load balancers need that to look elsewhere.
 const ENDPOINTS_PATIENCE: Duration = Duration::from_secs(2);
@@ -82,6 +83,8 @@ impl Node {
             started.map_err(|error| start_failed(&config, error))?;
         let (control, drain) = drain();
         let (leases, waits) = (Leases::default(), Waits::default());
+        // What is applied by now is not told again; whoever asks for it is answered from the state.
+        let feed = Feed::new(handle.applied().revision);
         let stop_peers = CancellationToken::new();
         let service = Arc::new(RaftPeers::new(handle.clone(), pool.clone(), Arc::clone(&data), snapshots));
         let peer_server = peer::serve(peers, service, Arc::clone(&peer_metrics), stop_peers.clone());
@@ -93,6 +96,7 @@ impl Node {
             raft: handle.clone(),
             leases: leases.clone(),
             waits: waits.clone(),
+            feed: feed.clone(),
             forward: forward_client()?,
             drain,
             policy: Policy::Open,
@@ -101,7 +105,8 @@ impl Node {
         });
         let stop_http = CancellationToken::new();
         let (mut servers, mut loops) = (JoinSet::new(), JoinSet::new());
-        loops.spawn(leases.clone().follow(handle.clone(), waits, notices));
+        loops.spawn(leases.clone().follow(handle.clone(), waits, feed.clone(), notices));
+        loops.spawn(feed.wake());
         loops.spawn(leases.expire(handle.clone()));
         loops.spawn(handle.clone().finish_left_changes());
         loops.spawn(forget_removed(handle.clone(), app.peers.clone()));

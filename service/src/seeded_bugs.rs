@@ -28,11 +28,15 @@ pub(crate) enum SeededBug {
     GuardBeforePropose,
     /// A keepalive is answered from the leader's memory, without a leadership round.
     KeepaliveFromMemory,
+    /// A stream that is behind the ring goes on with the oldest revision in it.
+    WatchPastSkipped,
+    /// A stream that is resumed is told its last event again.
+    WatchResumeInclusive,
 }
 
 #[cfg(any(feature = "seeded-bugs", test))]
 impl SeededBug {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::VoteNotFsynced,
         Self::AnswerBeforeFsync,
         Self::SessionCheckDropped,
@@ -42,6 +46,8 @@ impl SeededBug {
         Self::ReplayReevaluated,
         Self::GuardBeforePropose,
         Self::KeepaliveFromMemory,
+        Self::WatchPastSkipped,
+        Self::WatchResumeInclusive,
     ];
 
     /// The value of `HOLDFAST_SEEDED_BUG` that chooses it.
@@ -56,6 +62,8 @@ impl SeededBug {
             Self::ReplayReevaluated => "replay-reevaluated",
             Self::GuardBeforePropose => "guard-before-propose",
             Self::KeepaliveFromMemory => "keepalive-from-memory",
+            Self::WatchPastSkipped => "watch-past-skipped",
+            Self::WatchResumeInclusive => "watch-resume-inclusive",
         }
     }
 

@@ -23,12 +23,16 @@ use crate::http::request::{self, Context, short_text};
 use crate::http::respond;
 
 /// Waiters shown with one lock.
-const QUEUE_SHOWN_MAX: usize = limits::PAGE_ROWS_MAX;
+pub(crate) const QUEUE_SHOWN_MAX: usize = limits::PAGE_ROWS_MAX;
 /// Waiters shown with each lock of a list.
 const QUEUE_SHOWN_IN_LIST_MAX: usize = 10;
 
 /// A lock, or an election as one.
-fn view(store: &View<'_, impl Tables>, lock: &LockRef, queue_max: usize) -> Result<LockView, Fault> {
+pub(crate) fn view(
+    store: &View<'_, impl Tables>,
+    lock: &LockRef,
+    queue_max: usize,
+) -> Result<LockView, Fault> {
     let found = store.lock(lock, queue_max)?;
     let queue = found.queue.into_iter().zip(1..).map(|(waiter, position)| QueuedView {
         claim: waiter.claim.as_str().to_owned(),

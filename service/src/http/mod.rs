@@ -21,6 +21,7 @@ mod server;
 mod sessions;
 mod text_diff;
 mod txn;
+mod watch;
 
 use std::sync::Arc;
 
@@ -46,6 +47,7 @@ use crate::raft::{Handle, Status};
 use crate::ready::Sight;
 use crate::storage::data_dir::DataDir;
 use crate::waits::Waits;
+use crate::watch::Feed;
 
 pub(crate) use ops::router as ops_router;
 pub(crate) use server::serve;
@@ -64,6 +66,8 @@ pub(crate) struct App {
     pub(crate) leases: Leases,
     /// Who waits for claims here.
     pub(crate) waits: Waits,
+    /// What streams of events are fed from.
+    pub(crate) feed: Feed,
     /// The client to the leader.
     pub(crate) forward: reqwest::Client,
     /// The way out.
@@ -118,14 +122,18 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/sessions", get(sessions::list).post(sessions::post))
         .route("/v1/sessions/{session}", put(sessions::put).get(sessions::get).delete(sessions::delete))
         .route("/v1/sessions/{session}/keepalive", post(sessions::keepalive))
+        .route("/v1/sessions/{session}/events", get(watch::session))
         .route(&format!("{namespace}/locks"), get(locks::list))
         .route(lock, get(locks::get))
         .route(&format!("{lock}/force-release"), post(locks::force_release))
+        .route(&format!("{lock}/events"), watch::contest(ContestKind::Lock))
         .route(&format!("{lock}/claims"), claims::all(ContestKind::Lock))
         .route(&format!("{lock}/claims/{{claim}}"), claims::one(ContestKind::Lock))
         .route(election, get(locks::get_election))
+        .route(&format!("{election}/events"), watch::contest(ContestKind::Election))
         .route(&format!("{election}/candidates"), claims::all(ContestKind::Election))
         .route(&format!("{election}/candidates/{{claim}}"), claims::one(ContestKind::Election))
+        .route(&format!("{namespace}/watch"), get(watch::config))
         .route(&format!("{namespace}/config"), get(config::list))
         .route(
             &format!("{namespace}/config/{{*key}}"),

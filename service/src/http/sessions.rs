@@ -128,14 +128,14 @@ async fn create(app: &App, context: &Context, id: SessionId, body: Body) -> Resu
 
 /// What a session owns.
 #[derive(Default)]
-struct Owned {
+pub(crate) struct Owned {
     claims: Vec<ClaimView>,
     keys: u64,
 }
 
 impl Owned {
     /// What a live session owns, of which `owned` counts all.
-    fn look(store: &View<'_, impl Tables>, id: &SessionId, owned: u64) -> Result<Self, Fault> {
+    pub(crate) fn look(store: &View<'_, impl Tables>, id: &SessionId, owned: u64) -> Result<Self, Fault> {
         let claims = store.session_claims(id)?;
         let keys = owned.saturating_sub(claims.len() as u64);
         Ok(Self { claims, keys })
@@ -150,7 +150,7 @@ fn owned_by(app: &App, id: &SessionId) -> Result<Owned, ApiError> {
     owned.map_err(error::from_read)
 }
 
-fn view(
+pub(crate) fn view(
     app: &App,
     id: &SessionId,
     spec: SessionSpec,
