@@ -12,6 +12,7 @@
 mod binary;
 mod client;
 mod cluster;
+mod event_stream;
 mod log_tail;
 mod metrics;
 mod nemesis;
@@ -26,6 +27,7 @@ mod workload;
 pub use binary::Binary;
 pub use client::{CallClient, CallError};
 pub use cluster::{Cluster, ClusterStatus, Member, SelfRecord};
+pub use event_stream::{EventStream, RefusedStream, SentEvent};
 pub use metrics::{Metrics, MetricsError, Sample};
 pub use nemesis::{Action, Hit, Mix, Nemesis, Schedule, Strike};
 pub use node::{Addresses, Node, NodeOptions};

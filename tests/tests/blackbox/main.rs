@@ -8,3 +8,4 @@ mod durability;
 mod history;
 mod refusals;
 mod rest;
+mod watch;
