@@ -323,7 +323,8 @@ impl Lines {
     {
         let name = format!("record {name}");
         self.add(&name, &record::seal(table, KEY, sample));
-        let pinned = PINNED.contains(&format!("{name} = ")).then(|| pinned(&name)).unwrap_or_default();
+        let is_pinned = PINNED.contains(&format!("{name} = "));
+        let pinned = if is_pinned { pinned(&name) } else { Vec::new() };
         if record::open::<R>(table, KEY, &pinned).as_ref() != Ok(sample) {
             self.misread.push(name);
         }

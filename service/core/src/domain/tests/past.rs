@@ -37,10 +37,9 @@ fn rollback(key: &str, to: u64) -> Command {
 fn compact(store: &mut Store, rows: u64) -> (u64, u64, bool) {
     let due = store.view().compaction_due(LogTime::from_ms(store.now_ms)).unwrap();
     let Some(due) = due else { return (0, compacted(store), false) };
-    match store.outcome(Command::Compact(Compact { rows, ..due })).unwrap() {
-        Success::Compacted { rows, compacted_revision, more } => (rows, compacted_revision.as_u64(), more),
-        other => panic!("{other:?}"),
-    }
+    let outcome = store.outcome(Command::Compact(Compact { rows, ..due }));
+    let Ok(Success::Compacted { rows, compacted_revision, more }) = outcome else { panic!("{outcome:?}") };
+    (rows, compacted_revision.as_u64(), more)
 }
 
 fn compacted(store: &Store) -> u64 {

@@ -32,10 +32,10 @@ fn txn(compare: Vec<Compare>, success: Vec<TxnOp>, failure: Vec<TxnOp>) -> Comma
 }
 
 fn holds(store: &mut Store, condition: Compare) -> bool {
-    match store.outcome(txn(vec![condition], vec![], vec![])).unwrap() {
-        Success::Txn { succeeded, revision: None, results } if results.is_empty() => succeeded,
-        other => panic!("{other:?}"),
-    }
+    let outcome = store.outcome(txn(vec![condition], vec![], vec![]));
+    let Ok(Success::Txn { succeeded, revision: None, results }) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(results, []);
+    succeeded
 }
 
 fn written(key: &str, (created, modified, version): (u64, u64, u64)) -> TxnResult {

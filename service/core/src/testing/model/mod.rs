@@ -287,7 +287,7 @@ impl Model {
             Command::Expire(expire) => Ok(self.expire(leader, expire, events)),
             Command::RollbackConfig(rollback) => self.rollback_config(rollback, events),
             Command::Txn(txn) => self.txn(txn, events),
-            Command::Compact(compact) => self.compact(compact),
+            Command::Compact(compact) => Ok(self.compact(compact)),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::{Change, Compact, ConfigAt, ConfigItem, ConfigVersionView, Event, Outcome, Success};
+use crate::domain::{Change, Compact, ConfigAt, ConfigItem, ConfigVersionView, Event, Success};
 use crate::{ConfigKey, LogTime, NamespaceName, Revision, limits};
 
 use super::{Model, ModelVersion};
@@ -89,13 +89,13 @@ impl Model {
         2
     }
 
-    pub(super) fn compact(&mut self, compact: &Compact) -> Outcome {
+    pub(super) fn compact(&mut self, compact: &Compact) -> Success {
         let limit = compact.rows.clamp(1, limits::COMPACT_ROWS_MAX);
         let mut rows = 0;
         let more = self.prune(compact.superseded_before, limit, &mut rows)
             || self.make_room(compact.history_bytes, limit, &mut rows)
             || self.drop_changes(limit, &mut rows);
-        Ok(Success::Compacted { rows, compacted_revision: self.compacted, more })
+        Success::Compacted { rows, compacted_revision: self.compacted, more }
     }
 
     /// Whether a leader's compaction at this time would drop anything.
@@ -105,7 +105,7 @@ impl Model {
         let history_bytes = self.settings.history_bytes_max;
         let mut tried = self.clone();
         let outcome = tried.compact(&Compact { superseded_before, history_bytes, rows: u64::MAX });
-        matches!(outcome, Ok(Success::Compacted { rows, .. }) if 0 < rows)
+        matches!(outcome, Success::Compacted { rows, .. } if 0 < rows)
     }
 
     fn prune(&mut self, before: LogTime, limit: u64, rows: &mut u64) -> bool {
