@@ -285,7 +285,8 @@ mod tests {
     fn every_command_that_does_something_shows_an_example_of_itself() {
         for (name, command) in all(&built(), "holdfast".to_owned()) {
             if !command.has_subcommands() {
-                let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                let examples = command.get_after_long_help().or_else(|| command.get_after_help());
+                let examples = examples.map(ToString::to_string).unwrap_or_default();
                 assert!(examples.contains(&name), "{name}: {examples}");
             }
         }

@@ -76,7 +76,7 @@ pub(super) struct RunArgs {
     /// How long to wait for it: a time, 0 to try only once, or `forever`
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = wait)]
     wait: Wait,
-    /// How long the command may take to end between TERM and KILL [default: 5s, or a third of --ttl if that is less]
+    /// How long the command may take to end after TERM [default: 5s, or a third of --ttl if less]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     kill_after: Option<Duration>,
     /// What other people see beside it while it is held, and while this waits for it
