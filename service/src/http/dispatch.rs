@@ -10,18 +10,22 @@
 //! take back.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use holdfast_api::{ErrorCode, header};
+use holdfast_core::{LeaderId, NodeId};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::http::App;
 use crate::http::error::{self, ApiError};
 use crate::http::request::Context;
+use crate::raft::Status;
 
 /// How long a request waits for a leader before it is refused: longer than an election, shorter than a client's patience.
 const LEADER_PATIENCE: Duration = Duration::from_millis(5_000);
@@ -117,11 +121,18 @@ where
 }
 
 /// Waits for the leader to change, at most a moment: the failure may also have been a broken connection.
-async fn wait_for_news(status: &mut tokio::sync::watch::Receiver<std::sync::Arc<crate::raft::Status>>) {
-    let before = (status.borrow().leader, status.borrow().leading);
+async fn wait_for_news(status: &mut watch::Receiver<Arc<Status>>) {
+    let before = leadership(status);
     let changed = status.wait_for(|now| (now.leader, now.leading) != before);
     // Either way the caller looks again; a closed channel means that the node ends.
     let _ = tokio::time::timeout(Duration::from_millis(50), changed).await;
+}
+
+/// Who leads, in one look. A second look while the first one lasts would wait for a writer that waits for the first: both
+/// for ever, and with them everybody who wants to know.
+fn leadership(status: &watch::Receiver<Arc<Status>>) -> (Option<NodeId>, Option<LeaderId>) {
+    let now = status.borrow();
+    (now.leader, now.leading)
 }
 
 /// Sends the request to the leader, once.
@@ -129,7 +140,7 @@ async fn forward(
     app: &App,
     call: &Call<'_>,
     api: &str,
-    status: &mut tokio::sync::watch::Receiver<std::sync::Arc<crate::raft::Status>>,
+    status: &mut watch::Receiver<Arc<Status>>,
 ) -> Result<Response, ApiError> {
     let request = build(app, call, api)?;
     let term_before = status.borrow().term;
@@ -190,4 +201,59 @@ fn build(app: &App, call: &Call<'_>, api: &str) -> Result<reqwest::Request, ApiE
 /// Headers that belong to the connection to the leader, not to the answer.
 fn is_of_the_connection(name: &HeaderName) -> bool {
     matches!(name.as_str(), "connection" | "keep-alive" | "transfer-encoding" | "content-length" | "date")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use holdfast_core::NodeId;
+    use tokio::sync::watch;
+
+    use super::leadership;
+    use crate::raft::{Membership, Role, Status};
+
+    /// Looks enough for a writer to come between the parts of one, if it had any.
+    const LOOKS: u64 = 200_000;
+
+    fn status(term: u64) -> Arc<Status> {
+        Arc::new(Status {
+            node: NodeId::new(1).unwrap(),
+            role: Role::Follower,
+            term,
+            leader: None,
+            leading: None,
+            membership: Membership::default(),
+            last_log_index: None,
+            committed_index: None,
+            applied_index: None,
+            snapshot_index: None,
+            purged_index: None,
+            quorum_acked: None,
+            matched: BTreeMap::new(),
+            last_acked: BTreeMap::new(),
+            fatal: None,
+        })
+    }
+
+    #[test]
+    fn who_leads_can_be_asked_while_it_changes() {
+        let (sender, receiver) = watch::channel(status(0));
+        let (done, all_done) = mpsc::channel();
+        let told = done.clone();
+        std::thread::spawn(move || {
+            (1..=LOOKS).for_each(|term| drop(sender.send_replace(status(term))));
+            told.send(()).unwrap();
+        });
+        std::thread::spawn(move || {
+            (0..LOOKS).for_each(|_| assert_eq!(leadership(&receiver), (None, None)));
+            done.send(()).unwrap();
+        });
+        for _ in 0..2 {
+            all_done.recv_timeout(Duration::from_secs(60)).expect("reader and writer wait for each other");
+        }
+    }
 }

@@ -34,6 +34,8 @@ pub(crate) use handle::{Handle, ProposeError, ReadError};
 pub(crate) use membership::MembershipError;
 pub(crate) use peers::RaftPeers;
 pub(crate) use start::{StartError, Started, start};
+#[cfg(test)]
+pub(crate) use status::Membership;
 pub(crate) use status::{Role, Status};
 pub(crate) use tables::StateReader;
 
