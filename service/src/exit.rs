@@ -34,6 +34,8 @@ pub(crate) enum Ending {
     DataForeign,
     /// The data directory is written in a newer format.
     DataNewer,
+    /// The data directory is written in a format that is too old.
+    DataOlder,
     /// The data is damaged.
     DataDamaged,
     /// An address cannot be listened on.
@@ -71,6 +73,7 @@ impl Ending {
             Self::DataUnwritable => 11,
             Self::DataForeign => 12,
             Self::DataNewer => 13,
+            Self::DataOlder => 16,
             Self::DataDamaged => 14,
             Self::AddressInUse => 15,
             Self::StorageFailed => 20,
@@ -93,6 +96,7 @@ impl Ending {
             Self::DataUnwritable => "data-unwritable",
             Self::DataForeign => "data-foreign",
             Self::DataNewer => "data-newer",
+            Self::DataOlder => "data-older",
             Self::DataDamaged => "data-damaged",
             Self::AddressInUse => "address-in-use",
             Self::StorageFailed => "storage-failed",

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::raft::{Handle, Notice, ProposeError, ReadError};
 use crate::seeded_bugs::{self, SeededBug};
 use crate::waits::Waits;
+use crate::watch::Feed;
 
 /// The loop looks at least this often, so that its own lateness is noticed soon.
 const LOOK_PERIOD: Duration = Duration::from_millis(100);
@@ -111,6 +112,7 @@ impl Leases {
         self,
         handle: Handle,
         waits: Waits,
+        feed: Feed,
         mut notices: mpsc::UnboundedReceiver<Notice>,
     ) {
         let mut status = handle.watch_status();
@@ -123,10 +125,12 @@ impl Leases {
                         tell_grants(&events);
                         self.on_events(&events, revision);
                         waits.on_events(&events);
+                        feed.push(events, revision);
                     }
                     Some(Notice::Replaced) => {
                         self.lead(&handle, None);
                         waits.on_replaced();
+                        feed.replace(handle.applied().revision);
                     }
                     None => return,
                 },

@@ -7,6 +7,7 @@
 //!   peer      frames between nodes
 //!   raft      the consensus: the only module that names openraft
 //!   leases    the leader's deadlines in real time      waits   who waits for a claim here
+//!   compaction  what the leader drops of the past, and when
 //!   http      the REST API and the ops port            auth    who may do what
 //!   node      the composition root: starts and stops one node
 //!   cli       the commands
@@ -23,8 +24,10 @@ mod socket;
 
 mod raft;
 
+mod compaction;
 mod leases;
 mod waits;
+mod watch;
 
 mod auth;
 mod http;

@@ -1,6 +1,8 @@
 //! What a node counts. Each node has a registry of its own, so that several can live in one process. Labels are closed
 //! sets, never names or keys.
 
+mod streams;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -8,12 +10,14 @@ use std::time::Duration;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};
 use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::http::App;
+use crate::metrics::streams::StreamGauges;
 use crate::peer::{Channel, PeerMetrics, RefusalReason};
 use crate::raft::{RaftCounters, Role};
 
@@ -46,6 +50,7 @@ pub(crate) struct Metrics {
     requests_in_flight: Gauge,
     raft: RaftGauges,
     store: StoreGauges,
+    streams: StreamGauges,
     counters: Arc<RaftCounters>,
     peers: Arc<PeerMetrics>,
 }
@@ -112,6 +117,13 @@ struct StoreGauges {
     idempotency_bytes: CopiedCounter,
     namespaces: CopiedCounter,
     waiting_requests: Gauge,
+    compacted_revision: CopiedCounter,
+    events_compacted_revision: CopiedCounter,
+    superseded_versions: CopiedCounter,
+    history_bytes: CopiedCounter,
+    logged_events: CopiedCounter,
+    compaction_slices: Counter,
+    compaction_rows: Counter,
 }
 
 /// One request in flight; counted until it is dropped.
@@ -157,7 +169,9 @@ impl Metrics {
         raft.register(&mut registry);
         let store = StoreGauges::default();
         store.register(&mut registry);
-        Self { registry, requests, requests_in_flight, raft, store, counters, peers }
+        let streams = StreamGauges::default();
+        streams.register(&mut registry);
+        Self { registry, requests, requests_in_flight, raft, store, streams, counters, peers }
     }
 
     /// Counts a request until the returned value is dropped.
@@ -169,6 +183,12 @@ impl Metrics {
     /// Counts an answered request.
     pub(crate) fn request_ended(&self, labels: RequestLabels, took: Duration) {
         self.requests.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Counts a slice of a compaction that this node proposed.
+    pub(crate) fn compacted(&self, rows: u64) {
+        self.store.compaction_slices.inc();
+        self.store.compaction_rows.inc_by(rows);
     }
 
     /// Copies what is counted elsewhere.
@@ -192,6 +212,7 @@ impl Metrics {
         raft.snapshots_installed.set(self.counters.snapshots_installed());
         raft.leader_changes.set(self.counters.leader_changes());
         raft.peers.observe(&self.peers);
+        self.streams.observe(&app.feed);
         self.store.waiting_requests.set(i64::try_from(app.waits.count()).unwrap_or(i64::MAX));
         if let Ok(meta) = app.raft.look(|view| view.meta()) {
             let counters = &meta.counters;
@@ -202,6 +223,11 @@ impl Metrics {
             self.store.idempotency_records.set(counters.replay_records);
             self.store.idempotency_bytes.set(counters.replay_bytes);
             self.store.namespaces.set(counters.namespaces);
+            self.store.compacted_revision.set(meta.compacted_revision.as_u64());
+            self.store.events_compacted_revision.set(meta.events_compacted_revision.as_u64());
+            self.store.superseded_versions.set(counters.superseded);
+            self.store.history_bytes.set(counters.history_bytes);
+            self.store.logged_events.set(counters.events);
         }
     }
 
@@ -360,5 +386,40 @@ impl StoreGauges {
             "Requests that wait for a lock on this node",
             self.waiting_requests.clone(),
         );
+        self.register_past(registry);
+    }
+
+    fn register_past(&self, registry: &mut Registry) {
+        registry.register(
+            "config_compacted_revision",
+            "Config below this revision may be incomplete",
+            self.compacted_revision.clone(),
+        );
+        registry.register(
+            "events_compacted_revision",
+            "Changes of locks and sessions up to this revision are dropped",
+            self.events_compacted_revision.clone(),
+        );
+        registry.register(
+            "config_superseded_versions",
+            "Superseded versions of config keys that are kept",
+            self.superseded_versions.clone(),
+        );
+        registry.register(
+            "config_history_bytes",
+            "Bytes of their keys and values",
+            self.history_bytes.clone(),
+        );
+        registry.register(
+            "logged_events",
+            "Changes of locks and sessions that are kept for watches",
+            self.logged_events.clone(),
+        );
+        registry.register(
+            "compaction_slices",
+            "Slices of compactions that this node proposed since the start",
+            self.compaction_slices.clone(),
+        );
+        registry.register("compaction_rows", "Rows that they dropped", self.compaction_rows.clone());
     }
 }

@@ -1,7 +1,7 @@
 //! One node: opens its disk, connects the parts, and takes them apart in order.
 //!
 //! ```text
-//!   data directory ─► consensus ─► Notice ─► leases, waits
+//!   data directory ─► consensus ─► Notice ─► leases, waits, feed
 //!        peers ◄────────┘  └─► Handle ─► REST API, ops port
 //! ```
 
@@ -9,12 +9,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_core::domain::{Command, Settings};
+use holdfast_core::domain::Command;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Policy;
+use crate::compaction;
 use crate::config::NodeConfig;
 use crate::drain::{DrainControl, DrainStage, drain};
 use crate::exit::{Ending, Fatal};
@@ -28,6 +29,7 @@ use crate::storage::latch::StorageError;
 use crate::storage::log_db::LogOpenError;
 use crate::storage::snapshot_store::SnapshotError;
 use crate::waits::Waits;
+use crate::watch::Feed;
 
 /// How long the node stays unready before it takes no new requests: load balancers need that to look elsewhere.
 const ENDPOINTS_PATIENCE: Duration = Duration::from_secs(2);
@@ -81,6 +83,8 @@ impl Node {
             started.map_err(|error| start_failed(&config, error))?;
         let (control, drain) = drain();
         let (leases, waits) = (Leases::default(), Waits::default());
+        // What is applied by now is not told again; whoever asks for it is answered from the state.
+        let feed = Feed::new(handle.applied().revision);
         let stop_peers = CancellationToken::new();
         let service = Arc::new(RaftPeers::new(handle.clone(), pool.clone(), Arc::clone(&data), snapshots));
         let peer_server = peer::serve(peers, service, Arc::clone(&peer_metrics), stop_peers.clone());
@@ -92,6 +96,7 @@ impl Node {
             raft: handle.clone(),
             leases: leases.clone(),
             waits: waits.clone(),
+            feed: feed.clone(),
             forward: forward_client()?,
             drain,
             policy: Policy::Open,
@@ -100,10 +105,13 @@ impl Node {
         });
         let stop_http = CancellationToken::new();
         let (mut servers, mut loops) = (JoinSet::new(), JoinSet::new());
-        loops.spawn(leases.clone().follow(handle.clone(), waits, notices));
+        loops.spawn(leases.clone().follow(handle.clone(), waits, feed.clone(), notices));
+        loops.spawn(feed.wake());
         loops.spawn(leases.expire(handle.clone()));
         loops.spawn(handle.clone().finish_left_changes());
         loops.spawn(forget_removed(handle.clone(), app.peers.clone()));
+        let (compacted, period) = (Arc::clone(&app.metrics), app.config.compaction_period);
+        loops.spawn(compaction::run(handle.clone(), compacted, period));
         loops.spawn(found(handle, Arc::clone(&app)));
         loops.spawn(async { drop(watcher.await) });
         servers.spawn(http::serve(api, http::router(Arc::clone(&app)), stop_http.clone()));
@@ -249,6 +257,7 @@ fn data_refused(error: &OpenError) -> Fatal {
             Ending::DataForeign
         }
         OpenError::Newer { .. } => Ending::DataNewer,
+        OpenError::Older { .. } => Ending::DataOlder,
         OpenError::Damaged { .. } | OpenError::Missing { .. } => Ending::DataDamaged,
     };
     Fatal::new(ending, format!("{error}; nothing in it was changed"))
@@ -327,7 +336,7 @@ async fn found(handle: Handle, app: Arc<App>) {
         let Some(cluster_id) = app.data.cluster_id() else { return };
         // 53 bits, so that a client that reads it as a number reads it exactly.
         let history_id = rand::random::<u64>() >> 11;
-        let command = Command::Found { cluster_id, history_id, settings: Settings::default() };
+        let command = Command::Found { cluster_id, history_id, settings: app.config.founding.clone() };
         if let Err(error) = handle.propose(command, None).await {
             tracing::debug!(%error, "the store has no identity yet");
             tokio::time::sleep(Duration::from_millis(100)).await;

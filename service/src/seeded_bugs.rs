@@ -30,11 +30,15 @@ pub(crate) enum SeededBug {
     KeepaliveFromMemory,
     /// The guard of `lock run` lets the command run on whatever becomes of the lease.
     GuardIgnoresDeadline,
+    /// A stream that is behind the ring goes on with the oldest revision in it.
+    WatchPastSkipped,
+    /// A stream that is resumed is told its last event again.
+    WatchResumeInclusive,
 }
 
 #[cfg(any(feature = "seeded-bugs", test))]
 impl SeededBug {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::VoteNotFsynced,
         Self::AnswerBeforeFsync,
         Self::SessionCheckDropped,
@@ -45,6 +49,8 @@ impl SeededBug {
         Self::GuardBeforePropose,
         Self::KeepaliveFromMemory,
         Self::GuardIgnoresDeadline,
+        Self::WatchPastSkipped,
+        Self::WatchResumeInclusive,
     ];
 
     /// The value of `HOLDFAST_SEEDED_BUG` that chooses it.
@@ -60,6 +66,8 @@ impl SeededBug {
             Self::GuardBeforePropose => "guard-before-propose",
             Self::KeepaliveFromMemory => "keepalive-from-memory",
             Self::GuardIgnoresDeadline => "guard-ignores-deadline",
+            Self::WatchPastSkipped => "watch-past-skipped",
+            Self::WatchResumeInclusive => "watch-resume-inclusive",
         }
     }
 
@@ -93,6 +101,8 @@ pub(crate) fn core_bugs() -> holdfast_core::domain::SeededBugs {
         fifo_by_arrival: active(SeededBug::FifoByArrival),
         release_by_lock_name: active(SeededBug::ReleaseByLockName),
         replay_reevaluated: active(SeededBug::ReplayReevaluated),
+        // The others show in the core's own properties alone.
+        ..holdfast_core::domain::SeededBugs::default()
     }
 }
 

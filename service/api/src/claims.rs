@@ -37,6 +37,44 @@ impl fmt::Display for ContestKind {
     }
 }
 
+/// The name of a lock or of an election. In JSON it is a member of what it belongs to, `lock` or `election`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ContestName {
+    /// Of a lock.
+    Lock(String),
+    /// Of an election.
+    Election(String),
+}
+
+impl ContestName {
+    /// A name of this kind.
+    #[must_use]
+    pub fn new(kind: ContestKind, name: impl Into<String>) -> Self {
+        match kind {
+            ContestKind::Lock => Self::Lock(name.into()),
+            ContestKind::Election => Self::Election(name.into()),
+        }
+    }
+
+    /// What it is the name of.
+    #[must_use]
+    pub const fn kind(&self) -> ContestKind {
+        match self {
+            Self::Lock(_) => ContestKind::Lock,
+            Self::Election(_) => ContestKind::Election,
+        }
+    }
+
+    /// The name itself.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Lock(name) | Self::Election(name) => name,
+        }
+    }
+}
+
 /// How a claim shares its lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

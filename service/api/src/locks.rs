@@ -47,6 +47,14 @@ pub struct HolderView {
     pub held_ms: u64,
 }
 
+impl HolderView {
+    /// What people know it by: the claim's label, or its session's name, or its session's id.
+    #[must_use]
+    pub fn known_as(&self) -> &str {
+        self.label.as_ref().or(self.session_name.as_ref()).unwrap_or(&self.session)
+    }
+}
+
 /// A claim that waits for the lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueuedView {

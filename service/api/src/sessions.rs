@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::claims::ContestName;
+
 /// Body that creates a session. Absent fields get the service's defaults.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -45,15 +47,19 @@ pub struct SessionView {
     /// Its claims, held and queued.
     #[serde(default)]
     pub claims: Vec<ClaimRef>,
+    /// How many config items it owns.
+    #[serde(default)]
+    pub keys: u64,
 }
 
 /// A claim as its session lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClaimRef {
-    /// Namespace of the lock.
+    /// Namespace of the lock or election.
     pub namespace: String,
-    /// Name of the lock.
-    pub lock: String,
+    /// Name of the lock or election.
+    #[serde(flatten)]
+    pub contest: ContestName,
     /// Id of the claim.
     pub claim: String,
     /// Whether it holds or waits.

@@ -13,7 +13,13 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-use crate::{claims::EndReason, config::ConfigItem, config::decimal, locks::LockView, sessions::SessionView};
+use crate::{
+    claims::{ContestName, EndReason},
+    config::ConfigItem,
+    config::decimal,
+    locks::LockView,
+    sessions::SessionView,
+};
 
 /// What an event of a stream is: its `event` field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -224,19 +230,21 @@ pub enum SessionChange {
     },
     /// One of its claims waits.
     Queued {
-        /// Namespace of the lock.
+        /// Namespace of the lock or election.
         namespace: String,
-        /// Name of the lock.
-        lock: String,
+        /// Name of the lock or election.
+        #[serde(flatten)]
+        contest: ContestName,
         /// Id of the claim.
         claim: String,
     },
     /// One of its claims holds its lock.
     Granted {
-        /// Namespace of the lock.
+        /// Namespace of the lock or election.
         namespace: String,
-        /// Name of the lock.
-        lock: String,
+        /// Name of the lock or election.
+        #[serde(flatten)]
+        contest: ContestName,
         /// Id of the claim.
         claim: String,
         /// The token of the grant.
@@ -244,10 +252,11 @@ pub enum SessionChange {
     },
     /// One of its claims has ended.
     Ended {
-        /// Namespace of the lock.
+        /// Namespace of the lock or election.
         namespace: String,
-        /// Name of the lock.
-        lock: String,
+        /// Name of the lock or election.
+        #[serde(flatten)]
+        contest: ContestName,
         /// Id of the claim.
         claim: String,
         /// How it ended.

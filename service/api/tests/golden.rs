@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, fmt::Debug, fs, path::PathBuf};
 
 use holdfast_api::{
     ErrorCode, Problem,
-    claims::{ClaimMode, ClaimRequest, ClaimView, EndReason, EndedClaim, HeldClaim, QueuedClaim},
+    claims::{
+        ClaimMode, ClaimRequest, ClaimView, ContestName, EndReason, EndedClaim, HeldClaim, QueuedClaim,
+    },
     cluster::{
         AccessPolicy, AddMemberRequest, BootstrapRequest, BootstrapView, ClusterView, Health, JoinRole,
         MemberRole, MemberView, MembershipView, NodeId, NodeView, Phase, PromoteRequest, SnapshotProgress,
@@ -61,14 +63,8 @@ fn holder() -> HolderView {
     }
 }
 
-fn claim_ref(state: LiveState, fencing_token: Option<u64>) -> ClaimRef {
-    ClaimRef {
-        namespace: text("default"),
-        lock: text("jobs/nightly"),
-        claim: text("worker-1"),
-        state,
-        fencing_token,
-    }
+fn claim_ref(contest: ContestName, state: LiveState, fencing_token: Option<u64>) -> ClaimRef {
+    ClaimRef { namespace: text("default"), contest, claim: text("worker-1"), state, fencing_token }
 }
 
 fn session() -> SessionView {
@@ -80,7 +76,12 @@ fn session() -> SessionView {
         labels: BTreeMap::from([(text("app"), text("billing")), (text("pod"), text("billing-0"))]),
         lock_delay_ms: 0,
         create_revision: 800,
-        claims: vec![claim_ref(LiveState::Held, Some(812)), claim_ref(LiveState::Queued, None)],
+        claims: vec![
+            claim_ref(ContestName::Election(text("scheduler")), LiveState::Held, Some(811)),
+            claim_ref(ContestName::Lock(text("jobs/nightly")), LiveState::Held, Some(812)),
+            claim_ref(ContestName::Lock(text("jobs/nightly")), LiveState::Queued, None),
+        ],
+        keys: 2,
     }
 }
 
@@ -206,7 +207,8 @@ fn sessions_are_as_written() {
     check("session_request_empty", &SessionRequest::default());
     check("session", &session());
     check("session_list", &SessionList { items: vec![session()], revision: 812, next_cursor: None });
-    let claims = vec![claim_ref(LiveState::Held, Some(812))];
+    let lock = ContestName::Lock(text("jobs/nightly"));
+    let claims = vec![claim_ref(lock, LiveState::Held, Some(812))];
     check("keepalive", &KeepaliveView { ttl_ms: 15_000, remaining_ms: 15_000, claims });
 }
 
@@ -435,21 +437,27 @@ fn events_of_locks_are_as_written() {
 
 #[test]
 fn events_of_sessions_are_as_written() {
-    let (namespace, lock, claim) = (|| text("default"), || text("jobs/nightly"), || text("worker-1"));
+    let (namespace, claim) = (|| text("default"), || text("worker-1"));
+    let lock = || ContestName::Lock(text("jobs/nightly"));
     let changes = vec![
         SessionChange::Created { session: text("s-1"), ttl_ms: 15_000 },
-        SessionChange::Queued { namespace: namespace(), lock: lock(), claim: claim() },
-        SessionChange::Granted { namespace: namespace(), lock: lock(), claim: claim(), fencing_token: 812 },
+        SessionChange::Queued { namespace: namespace(), contest: lock(), claim: claim() },
+        SessionChange::Granted {
+            namespace: namespace(),
+            contest: lock(),
+            claim: claim(),
+            fencing_token: 812,
+        },
         SessionChange::Ended {
             namespace: namespace(),
-            lock: lock(),
+            contest: lock(),
             claim: claim(),
             reason: EndReason::Forced,
             fencing_token: Some(812),
         },
         SessionChange::Ended {
             namespace: namespace(),
-            lock: lock(),
+            contest: ContestName::Election(text("scheduler")),
             claim: claim(),
             reason: EndReason::LeftQueue,
             fencing_token: None,

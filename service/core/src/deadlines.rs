@@ -125,6 +125,7 @@ impl Deadlines {
                     self.count_owned(session, |owned| owned.saturating_sub(1));
                 }
             }
+            Change::SessionOwns { id, owned } => self.count_owned(id, |_| *owned),
             Change::NamespaceCreated { .. }
             | Change::NamespaceDeleted { .. }
             | Change::ConfigPut { .. }

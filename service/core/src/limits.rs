@@ -49,6 +49,18 @@ pub const REPLAY_ANSWER_BYTES_MAX: usize = 64 << 10;
 pub const PAGE_ROWS_MAX: usize = 1_000;
 /// Bytes of values in one page of a list with values.
 pub const PAGE_VALUE_BYTES_MAX: usize = 4 << 20;
+/// Who manages a config key: a controller's name with the name of its object.
+pub const MANAGED_BY_BYTES_MAX: usize = 256;
+/// Conditions of one transaction, and operations of each of its lists, as etcd bounds them.
+pub const TXN_OPS_MAX: usize = 128;
+/// Bytes of the values that one transaction answers: it is kept by every node until the leader has answered.
+pub const TXN_ANSWER_BYTES_MAX: usize = 4 << 20;
+/// Rows that one slice of a compaction drops: its apply stays far below a heartbeat.
+pub const COMPACT_ROWS_MAX: u64 = 10_000;
+/// Rows that one read for a watch looks at: other reads get their turn.
+pub const WATCH_ROWS_MAX: usize = 1_000;
+/// Bytes of values that one read for a watch returns, beyond the first revision.
+pub const WATCH_BYTES_MAX: usize = 1 << 20;
 /// Holders named in a refusal: the first ones are enough for a person.
 pub const HOLDERS_SHOWN_MAX: usize = 16;
 /// Namespaces of a store: each is a name and no more, but lists and checks walk them.
@@ -72,3 +84,13 @@ pub const REPLAY_MS_DEFAULT: u64 = 86_400_000;
 pub const REPLAY_RECORDS_MAX_DEFAULT: u64 = 1_000_000;
 /// Bytes of all stored answers together.
 pub const REPLAY_BYTES_MAX_DEFAULT: u64 = 256 << 20;
+/// Versions of a config key that are kept whatever their age.
+pub const HISTORY_VERSIONS_DEFAULT: u64 = 100;
+/// How long every superseded version is kept: 7 days.
+pub const HISTORY_MS_DEFAULT: u64 = 604_800_000;
+/// Bytes of all superseded versions together.
+pub const HISTORY_BYTES_MAX_DEFAULT: u64 = 1 << 30;
+/// Changes of locks and sessions that are kept for those who watch.
+pub const EVENTS_MAX_DEFAULT: u64 = 100_000;
+/// How long they are kept: 1 h.
+pub const EVENTS_MS_DEFAULT: u64 = 3_600_000;

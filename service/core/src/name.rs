@@ -54,6 +54,17 @@ macro_rules! name_type {
         #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
 
+        name_type!(@new $name, $kind, $validate);
+        name_type!(@text $name);
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidName;
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                Self::new(text)
+            }
+        }
+    };
+    (@new $name:ident, $kind:literal, $validate:ident) => {
         impl $name {
             #[doc = concat!("A ", $kind, " from its text.")]
             ///
@@ -64,18 +75,14 @@ macro_rules! name_type {
                 $validate($kind, &text)?;
                 Ok(Self(text))
             }
-
+        }
+    };
+    (@text $name:ident) => {
+        impl $name {
             /// The text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
-            }
-        }
-
-        impl TryFrom<String> for $name {
-            type Error = InvalidName;
-            fn try_from(text: String) -> Result<Self, Self::Error> {
-                Self::new(text)
             }
         }
 
@@ -111,12 +118,52 @@ name_type!(
     "claim id",
     validate_segment
 );
-name_type!(
-    /// The name of a lock: segments joined by `/`.
-    LockName,
-    "lock name",
-    validate_path_of_segments
-);
+/// The name of a lock or of an election: segments joined by `/`.
+///
+/// An election is an exclusive lock in a name space of its own. Inside the state machine its name begins with a mark that no
+/// lock's name can begin with, so that everything that is true of locks is true of elections and the two never meet.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct LockName(String);
+
+name_type!(@new LockName, "lock name", validate_path_of_segments);
+name_type!(@text LockName);
+
+/// What the names of elections begin with inside the state machine. It sorts before everything that a name begins with.
+const ELECTION_MARK: char = '!';
+
+impl LockName {
+    /// The name of an election from its text.
+    ///
+    /// # Errors
+    /// [`InvalidName`] says which rule the text breaks.
+    pub fn election(text: &str) -> Result<Self, InvalidName> {
+        validate_path_of_segments("election name", text)?;
+        Ok(Self(format!("{ELECTION_MARK}{text}")))
+    }
+
+    /// The name of an election, without its mark; none when it is the name of a lock.
+    #[must_use]
+    pub fn as_election(&self) -> Option<&str> {
+        self.0.strip_prefix(ELECTION_MARK)
+    }
+
+    /// The smallest text above the names of all elections and below those of all locks.
+    pub(crate) fn after_elections() -> String {
+        String::from(char::from(ELECTION_MARK as u8 + 1))
+    }
+}
+
+/// From the text that the state machine keeps.
+impl TryFrom<String> for LockName {
+    type Error = InvalidName;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match text.strip_prefix(ELECTION_MARK) {
+            Some(election) => Self::election(election),
+            None => Self::new(text),
+        }
+    }
+}
 name_type!(
     /// The key of a config item, a UTF-8 path.
     ConfigKey,
@@ -241,6 +288,21 @@ mod tests {
         assert!(matches!(ClaimId::new("a".repeat(129)), Err(InvalidName::TooLong { bytes: 129, .. })));
         assert!(matches!(LockName::new("a".repeat(129)), Err(InvalidName::Malformed { at: 128, .. })));
         assert!(matches!(ConfigKey::new("k".repeat(1025)), Err(InvalidName::TooLong { .. })));
+    }
+
+    #[test]
+    fn elections_and_locks_of_one_name_differ_and_read_back() {
+        let (lock, election) = (LockName::new("a/b").unwrap(), LockName::election("a/b").unwrap());
+        assert!(election < lock);
+        assert_eq!((lock.as_election(), election.as_election()), (None, Some("a/b")));
+        for name in [lock, election] {
+            assert_eq!(LockName::try_from(String::from(name.clone())).unwrap(), name);
+        }
+        assert!(LockName::new("!a").is_err());
+        assert!(LockName::election("!a").is_err());
+        assert!(LockName::election("").is_err());
+        assert!(String::from(LockName::election("z").unwrap()) < LockName::after_elections());
+        assert!(LockName::after_elections() < String::from(LockName::new("0").unwrap()));
     }
 
     #[test]

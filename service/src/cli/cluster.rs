@@ -23,15 +23,26 @@ pub(super) struct ClusterArgs {
 enum Command {
     /// Begin a new cluster, with the node at --endpoint as its only member
     ///
-    /// Done once in a cluster's life, on one node. The other nodes join by `holdfast cluster add`.
+    /// Done once in a cluster's life, on one node. The other nodes join by
+    /// `holdfast cluster add`.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Example:
+  holdfast cluster bootstrap --endpoint 10.0.0.1:7700"
+    )]
     Bootstrap {
         /// The id that the new cluster is to have [default: one that the node draws]
         #[arg(long, value_name = "ID")]
         cluster_id: Option<String>,
     },
     /// Show the cluster: who leads, who belongs to it, and how they do
+    #[command(after_help = "Examples:
+  holdfast cluster status
+  holdfast cluster status --endpoint 10.0.0.1:7700,10.0.0.2:7700 -o json")]
     Status,
     /// Add a node that waits to join, as a learner that copies the log and does not vote yet
+    #[command(after_help = "Example:
+  holdfast cluster add --wait 10.0.0.2:7700")]
     Add {
         /// The API of the node that waits; it is asked for its id and its addresses
         #[arg(value_name = "NODE_API_URL")]
@@ -41,18 +52,25 @@ enum Command {
         wait: bool,
     },
     /// Let a learner that has caught up vote
+    #[command(after_help = "Example:
+  holdfast cluster promote n2")]
     Promote {
         /// The learner
         #[arg(value_name = "ID|NAME")]
         member: String,
     },
     /// Remove a member for ever: its id is never admitted again
+    #[command(after_help = "Example:
+  holdfast cluster remove n2")]
     Remove {
         /// The member
         #[arg(value_name = "ID|NAME")]
         member: String,
     },
     /// Hand the leadership to another voter
+    #[command(after_help = "Examples:
+  holdfast cluster transfer
+  holdfast cluster transfer --to n2")]
     Transfer {
         /// The voter that is to lead [default: the one that the leader finds best]
         #[arg(long, value_name = "ID|NAME")]
@@ -178,7 +196,9 @@ async fn add(cluster: &Cluster, node: &str, wait: bool, output: Format) -> Resul
     }
     let goal = if wait { Goal::Voter } else { Goal::Learner };
     let mut progress = Progress::start();
-    let membership = cluster.join(&theirs.this_node, goal, |step| progress.tell(step)).await?;
+    let membership = cluster
+        .join(&theirs.this_node, goal, |joining| progress.tell(&joining.to_string(), joining.lag))
+        .await?;
     drop(progress);
     let role = membership.members.iter().find(|member| member.id == theirs.node_id).map(|member| member.role);
     let done = match role {

@@ -12,7 +12,7 @@ use holdfast_api::cluster::{BootstrapRequest, ClusterView, Phase};
 use crate::cli::banner::{self, Data, Place};
 use crate::cli::membership::{Cluster, Goal};
 use crate::cli::{StopSignal, output};
-use crate::config::{LogFormat, NodeConfig, RaftArgs, ServeArgs};
+use crate::config::{FoundingArgs, LogFormat, NodeConfig, RaftArgs, ServeArgs};
 use crate::exit::{Ending, Fatal};
 use crate::node::{ListenError, Listeners, Node};
 use crate::telemetry;
@@ -143,7 +143,9 @@ fn node_config(args: &DevArgs, home: &Path, index: u16) -> Result<NodeConfig, Fa
         config: None,
         log_level: Some(args.log_level.clone()),
         log_format: None,
+        compaction_period_ms: None,
         raft: RaftArgs::default(),
+        founding: FoundingArgs::default(),
     };
     NodeConfig::resolve(flags).map_err(|error| Fatal::new(Ending::Usage, error.to_string()))
 }

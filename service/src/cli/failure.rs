@@ -1,6 +1,8 @@
 //! The one place that says what a failed call means: its exit code, and what to do about it.
 
-use holdfast_api::client::ClientError;
+use std::error::Error;
+
+use holdfast_api::client::{AttemptError, ClientError};
 use holdfast_api::{Applied, ErrorCode, Problem};
 
 use crate::cli::duration;
@@ -9,13 +11,13 @@ use crate::exit::Ending;
 
 /// The exit codes of client commands, for the help.
 pub(super) fn exit_codes() -> String {
-    let mut text = "Exit codes of the commands that ask a cluster:\n  0  done\n".to_owned();
+    let mut text = "Exit codes:\n  0  done\n".to_owned();
     for ending in Ending::OF_CLIENT_COMMANDS {
         text.push_str(&format!("  {}  {}\n", ending.code(), meaning(ending)));
     }
     text.push_str(
-        "`lock run` and `elect run` end with the exit code of the command that they run, or with 120 to 127;\n\
-         `dev` and `serve` say on standard error why they end.",
+        "\n`lock run` and `elect run` end with the exit code of the command that they run, or with 120 to 127;\n\
+         `dev` and `serve` have codes of their own, and say on standard error why they end.",
     );
     text
 }
@@ -37,6 +39,7 @@ const fn meaning(ending: Ending) -> &'static str {
         | Ending::DataUnwritable
         | Ending::DataForeign
         | Ending::DataNewer
+        | Ending::DataOlder
         | Ending::DataDamaged
         | Ending::AddressInUse
         | Ending::StorageFailed
@@ -112,23 +115,38 @@ const fn ending_of(code: ErrorCode) -> Ending {
 /// What happened, with what the service told beside its message.
 pub(super) fn account(error: &ClientError) -> String {
     let mut text = error.to_string();
-    if let ClientError::Problem(problem) = error {
-        text.push_str(&holders(problem));
-        if problem.applied == Applied::Unknown {
-            text.push_str("\n  beware: an earlier attempt of the same request may have been carried out");
+    match error {
+        ClientError::Problem(problem) => {
+            text.push_str(&holders(problem));
+            if problem.applied == Applied::Unknown {
+                text.push_str("\n  beware: an earlier attempt of the same request may have been carried out");
+            }
         }
+        ClientError::OutcomeUnknown { last, .. } | ClientError::Unreachable { last, .. } => {
+            text.push_str(&root_cause(last).map(|cause| format!(": {cause}")).unwrap_or_default());
+        }
+        ClientError::Protocol { .. } | ClientError::InvalidRequest(_) => {}
     }
     text
+}
+
+/// What is at the bottom of a failed attempt, such as "Connection refused".
+fn root_cause(attempt: &AttemptError) -> Option<String> {
+    // The attempt's own source is part of its message.
+    let mut cause = attempt.source()?.source()?;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    Some(cause.to_string())
 }
 
 /// Who holds the lock that was asked for.
 fn holders(problem: &Problem) -> String {
     let mut text = String::new();
     for holder in problem.holders.iter().flatten() {
-        let who = holder.label.as_ref().or(holder.session_name.as_ref()).unwrap_or(&holder.session);
         text.push_str(&format!(
             "\n  held by {}, for {}, token {}",
-            printable(who),
+            printable(holder.known_as()),
             duration::brief(holder.held_ms),
             holder.fencing_token
         ));

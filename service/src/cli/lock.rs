@@ -25,26 +25,56 @@ pub(super) struct LockArgs {
 enum Command {
     /// Run a command while this process holds a lock, and never longer
     ///
-    /// Waits for the lock, runs CMD, and lets go of the lock when CMD has ended. If the lock is lost, or cannot be renewed
-    /// in time, CMD is ended before the cluster can give the lock to anybody else: TERM first, then KILL. That also holds
-    /// when this process is stopped or killed.
+    /// Waits for the lock, runs CMD, and lets go of the lock when CMD has ended. If the
+    /// lock is lost, or cannot be renewed in time, CMD is ended before the cluster can give
+    /// the lock to anybody else: TERM first, then KILL. That also holds when this process
+    /// is stopped or killed.
     ///
-    /// CMD is not run by a shell. It runs in a process group of its own, with this process' standard input, output and
-    /// error, and gets the signals TERM, INT, HUP, QUIT, USR1, USR2, WINCH and TSTP that this process gets. When CMD has
-    /// ended, what it left behind in its process group is killed. A program that changes its user, such as sudo, cannot be
-    /// killed by another user: run `sudo holdfast lock run …` instead.
+    /// CMD is not run by a shell. It runs in a process group of its own, with this process'
+    /// standard input, output and error, and gets the signals TERM, INT, HUP, QUIT, USR1,
+    /// USR2, WINCH and TSTP that this process gets. When CMD has ended, what it left behind
+    /// in its process group is killed. A program that changes its user, such as sudo, cannot
+    /// be killed by another user: run `sudo holdfast lock run …` instead.
     ///
-    /// CMD finds in its environment: HOLDFAST_LOCK, HOLDFAST_NAMESPACE, HOLDFAST_FENCING_TOKEN, HOLDFAST_SESSION,
-    /// HOLDFAST_CLAIM, HOLDFAST_ENDPOINT. The fencing token grows with every grant: whatever CMD changes should refuse a
-    /// smaller token than it has seen, because no program can promise that it is not delayed between a look and a write.
+    /// CMD finds in its environment: HOLDFAST_LOCK, HOLDFAST_NAMESPACE,
+    /// HOLDFAST_FENCING_TOKEN, HOLDFAST_SESSION, HOLDFAST_CLAIM, HOLDFAST_ENDPOINT. The
+    /// fencing token grows with every grant: whatever CMD changes should refuse a smaller
+    /// token than it has seen, because no program can promise that it is not delayed
+    /// between a look and a write.
+    #[command(
+        verbatim_doc_comment,
+        after_long_help = lock_run::notes(
+            "  holdfast lock run nightly -- ./backup.sh
+  holdfast lock run db/migrate --wait 10m --label \"$HOSTNAME\" -- ./migrate --all
+  holdfast lock run nightly --wait 0 -- sh -c './push --token \"$HOLDFAST_FENCING_TOKEN\"'"
+        )
+    )]
     Run(RunArgs),
     /// List the locks that are in use, or were recently
+    ///
+    /// HOLDER is the label of the claim, or the name or id of its session. QUEUE is how
+    /// many wait; the list counts up to ten.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Examples:
+  holdfast lock list
+  holdfast lock list jobs/ -n payments
+  holdfast lock list -o json | jq -r '.items[].name'"
+    )]
     List {
         /// Only those whose name begins with this
         #[arg(value_name = "PREFIX")]
         prefix: Option<String>,
     },
-    /// Show one lock: who holds it, since when, and who waits
+    /// Show one lock: who holds it, for how long, and who waits
+    ///
+    /// A lock that nobody has used is free, not absent.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Examples:
+  holdfast lock get jobs/nightly
+  holdfast lock get jobs/nightly -o json | jq .holders[0].fencing_token"
+    )]
     Get {
         /// Its name
         #[arg(value_name = "NAME")]
@@ -52,13 +82,19 @@ enum Command {
     },
     /// Take a lock away from its holder, who is not asked
     ///
-    /// The holder may go on believing that it holds the lock until its next request. Only what checks the fencing token is
-    /// safe from it.
+    /// The holder may go on believing that it holds the lock until its next request.
+    /// Only what checks the fencing token is safe from it.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Examples:
+  holdfast lock get jobs/nightly
+  holdfast lock force-release jobs/nightly --token 42 --reason 'node 7 is gone for good'"
+    )]
     ForceRelease {
         /// The lock
         #[arg(value_name = "NAME")]
         name: String,
-        /// The holder's fencing token, so that a holder who came later is never hit; `holdfast lock get` shows it
+        /// The holder's fencing token, so that a later holder is never hit; `holdfast lock get` shows it
         #[arg(long, value_name = "N")]
         token: u64,
         /// Why, for the record
@@ -99,8 +135,8 @@ fn row(lock: &LockView) -> Vec<String> {
     let first = lock.holders.first();
     let holder = match lock.holders.as_slice() {
         [] => none(),
-        [only] => who(only).to_owned(),
-        [first, more @ ..] => format!("{} and {} more", who(first), more.len()),
+        [only] => only.known_as().to_owned(),
+        [first, more @ ..] => format!("{} and {} more", first.known_as(), more.len()),
     };
     vec![
         lock.name.clone(),
@@ -116,11 +152,6 @@ fn row(lock: &LockView) -> Vec<String> {
 fn queue_length(lock: &LockView) -> String {
     let more = if lock.queue.len() < QUEUE_SHOWN_IN_LIST_MAX { "" } else { "+" };
     format!("{}{more}", lock.queue.len())
-}
-
-/// What people know a holder by.
-fn who(holder: &HolderView) -> &str {
-    holder.label.as_ref().or(holder.session_name.as_ref()).unwrap_or(&holder.session)
 }
 
 async fn get(target: &Target, name: &str) -> Result<(), Fatal> {
@@ -144,7 +175,7 @@ fn show(lock: &LockView) -> Result<(), Fatal> {
         output::line("")?;
         let row = |holder: &HolderView| {
             vec![
-                who(holder).to_owned(),
+                holder.known_as().to_owned(),
                 holder.fencing_token.to_string(),
                 duration::brief(holder.held_ms),
                 holder.session.clone(),

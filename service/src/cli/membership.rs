@@ -1,5 +1,6 @@
 //! A cluster as the command line works with it: over the client alone, with errors that a person can act on.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use holdfast_api::ErrorCode;
@@ -28,6 +29,33 @@ pub(super) enum Goal {
     Learner,
     /// A member that votes.
     Voter,
+}
+
+/// How far a node is that joins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Joining {
+    name: String,
+    is_member: bool,
+    /// How many entries of the log it has still to copy, if the leader said.
+    pub(super) lag: Option<u64>,
+}
+
+impl Joining {
+    fn of(node: &NodeView, member: Option<&MemberView>) -> Self {
+        let name = node.name.clone();
+        Self { name, is_member: member.is_some(), lag: member.and_then(|member| member.lag) }
+    }
+}
+
+impl fmt::Display for Joining {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, is_member, lag } = self;
+        match lag {
+            _ if !is_member => write!(f, "{name}: added as a learner"),
+            Some(lag) => write!(f, "{name}: learner, {lag} entries behind"),
+            None => write!(f, "{name}: learner"),
+        }
+    }
 }
 
 /// A cluster behind some endpoints.
@@ -148,10 +176,10 @@ impl Cluster {
         &self,
         node: &NodeView,
         goal: Goal,
-        mut tell: impl FnMut(&str),
+        mut tell: impl FnMut(&Joining),
     ) -> Result<MembershipView, Fatal> {
         let what = format!("add {} ({}, {})", node.name, node.id, node.api);
-        let mut seen = String::new();
+        let mut seen = None;
         let mut seen_at = Instant::now();
         loop {
             let (view, expected) = self.membership(&what).await?;
@@ -182,12 +210,12 @@ impl Cluster {
                 Some(Err(error)) if goal == Goal::Voter && passes(&error) => {}
                 Some(Err(error)) => return Err(self.failed(&what, &error)),
             }
-            let now = progress(node, member);
-            if now != seen {
+            let now = Joining::of(node, member);
+            if seen.as_ref() != Some(&now) {
                 tell(&now);
-                (seen, seen_at) = (now, Instant::now());
+                (seen, seen_at) = (Some(now), Instant::now());
             } else if JOIN_PATIENCE <= seen_at.elapsed() {
-                let why = format!("nothing has changed for {} s: {seen}", JOIN_PATIENCE.as_secs());
+                let why = format!("nothing has changed for {} s: {now}", JOIN_PATIENCE.as_secs());
                 let advice = "look at that node's log: it must reach the leader's peer address, and the leader its own; \
                               the same command goes on where this one ended";
                 return Err(self.refused(Ending::Unavailable, &what, &why, advice));
@@ -226,13 +254,4 @@ fn passes(error: &ClientError) -> bool {
 
 fn change_in_flight() -> ClientError {
     holdfast_api::Problem::new(ErrorCode::ChangeInFlight, "another membership change is not finished").into()
-}
-
-fn progress(node: &NodeView, member: Option<&MemberView>) -> String {
-    let name = &node.name;
-    match member {
-        None => format!("{name}: added as a learner"),
-        Some(MemberView { lag: Some(lag), .. }) => format!("{name}: learner, {lag} entries behind"),
-        Some(MemberView { lag: None, .. }) => format!("{name}: learner"),
-    }
 }

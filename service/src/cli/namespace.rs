@@ -18,24 +18,33 @@ pub(super) struct NamespaceArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List the namespaces
+    #[command(after_help = "Examples:
+  holdfast namespace list
+  holdfast namespace list team- -o json")]
     List {
         /// Only those whose name begins with this
         #[arg(value_name = "PREFIX")]
         prefix: Option<String>,
     },
     /// Show one namespace
+    #[command(after_help = "Example:
+  holdfast namespace get payments")]
     Get {
         /// Its name
         #[arg(value_name = "NAME")]
         name: String,
     },
     /// Create a namespace; one that exists stays as it is
+    #[command(after_help = "Example:
+  holdfast namespace create payments")]
     Create {
         /// Its name: small letters, digits and dashes, at most 63
         #[arg(value_name = "NAME")]
         name: String,
     },
     /// Delete a namespace that holds no key and no claim
+    #[command(after_help = "Example:
+  holdfast namespace delete payments")]
     Delete {
         /// Its name
         #[arg(value_name = "NAME")]

@@ -13,11 +13,11 @@ use crate::exit::{Ending, Fatal};
 /// The form of a command's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// A table for people
+    /// A table for people.
     Table,
-    /// JSON, with the names of the REST API
+    /// JSON, with the names of the REST API.
     Json,
-    /// The same as YAML
+    /// The same as YAML.
     Yaml,
 }
 
@@ -27,9 +27,12 @@ pub(crate) enum Format {
 /// [`Fatal`] when standard output does not take them.
 pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Fatal> {
     let mut out = std::io::stdout().lock();
-    out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| match error.kind() {
-        ErrorKind::BrokenPipe => Fatal::new(Ending::ReaderGone, "nobody reads the output any more"),
-        _ => Fatal::new(Ending::Refused, format!("cannot write the output: {error}")),
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| {
+        if error.kind() == ErrorKind::BrokenPipe {
+            Fatal::new(Ending::ReaderGone, "nobody reads the output any more")
+        } else {
+            Fatal::new(Ending::Refused, format!("cannot write the output: {error}"))
+        }
     })
 }
 

@@ -1,5 +1,6 @@
 //! Lists in one piece: the API gives them page by page.
 
+use holdfast_api::config::{ConfigItem, ConfigList};
 use holdfast_api::locks::{LockList, LockView};
 use holdfast_api::namespaces::{NamespaceList, NamespaceView};
 use holdfast_api::query::ListQuery;
@@ -28,6 +29,14 @@ impl Page for LockList {
     type Item = LockView;
 
     fn parts(&mut self) -> (&mut Vec<LockView>, &mut Option<String>) {
+        (&mut self.items, &mut self.next_cursor)
+    }
+}
+
+impl Page for ConfigList {
+    type Item = ConfigItem;
+
+    fn parts(&mut self) -> (&mut Vec<ConfigItem>, &mut Option<String>) {
         (&mut self.items, &mut self.next_cursor)
     }
 }

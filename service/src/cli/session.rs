@@ -18,18 +18,36 @@ pub(super) struct SessionArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// List the sessions that live
+    ///
+    /// LEFT is what remains of the TTL unless a keepalive comes; the leader knows it.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Examples:
+  holdfast session list
+  holdfast session list -o json | jq -r '.items[] | select(.claims == []) | .id'"
+    )]
     List {
         /// Only those whose id begins with this
         #[arg(value_name = "PREFIX")]
         prefix: Option<String>,
     },
     /// Show one session with its claims
+    #[command(after_help = "Example:
+  holdfast session get 2f0c8a")]
     Get {
         /// Its id
         #[arg(value_name = "ID")]
         id: String,
     },
     /// End a session: its locks are released, its places in queues are left
+    ///
+    /// The program that owns the session may go on believing that it holds its locks until
+    /// its next request. Only what checks fencing tokens is safe from it.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Example:
+  holdfast session end 2f0c8a"
+    )]
     End {
         /// Its id
         #[arg(value_name = "ID")]
@@ -95,7 +113,7 @@ fn show(session: &SessionView) -> Result<(), Fatal> {
     let row = |claim: &ClaimRef| {
         vec![
             claim.namespace.clone(),
-            claim.lock.clone(),
+            claim.contest.as_str().to_owned(),
             match claim.state {
                 LiveState::Held => "held".to_owned(),
                 LiveState::Queued => "queued".to_owned(),

@@ -1,17 +1,22 @@
 //! What a client command works on: the flags that all of them share, and failures that a person can act on.
 
+use std::time::Duration;
+
 use clap::Args;
-use holdfast_api::client::{Client, ClientError};
+use holdfast_api::client::{Client, ClientError, WatchError};
 
 use crate::cli::failure;
 use crate::cli::output::Format;
 use crate::exit::{Ending, Fatal};
 
+/// How long a call is tried: several elections fit in, and a person still waits for the answer.
+const CALL_DEADLINE: Duration = Duration::from_secs(15);
+
 /// The flags that all client commands share, accepted before and after the command's name.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(super) struct GlobalArgs {
-    /// The API of one or more nodes of the cluster, tried in this order; http:// may be left out
+    /// The API of one or more nodes of the cluster, tried in this order
     #[arg(
         long,
         env = "HOLDFAST_ENDPOINT",
@@ -31,8 +36,16 @@ pub(super) struct GlobalArgs {
         global = true
     )]
     namespace: String,
-    /// How the answer looks
-    #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Format::Table, global = true)]
+    /// How the answer looks: a table for people, or json or yaml with the names of the REST API
+    #[arg(
+        short,
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t = Format::Table,
+        hide_possible_values = true,
+        global = true
+    )]
     output: Format,
 }
 
@@ -49,7 +62,8 @@ impl Endpoints {
     /// # Errors
     /// [`Fatal`] names the endpoint that is none.
     pub(super) fn at(endpoints: &[String]) -> Result<Self, Fatal> {
-        let client = Client::new(endpoints).map_err(|error| Fatal::new(Ending::Usage, error.to_string()))?;
+        let client = Client::builder(endpoints).deadline(CALL_DEADLINE).build();
+        let client = client.map_err(|error| Fatal::new(Ending::Usage, error.to_string()))?;
         Ok(Self { client, listed: endpoints.join(", ") })
     }
 
@@ -112,6 +126,17 @@ impl Target {
     /// As [`Endpoints::failed`].
     pub(super) fn failed(&self, what: &str, error: &ClientError) -> Fatal {
         self.endpoints.failed(what, error)
+    }
+
+    /// Why a watch cannot go on.
+    pub(super) fn watch_failed(&self, what: &str, error: WatchError) -> Fatal {
+        match error {
+            WatchError::Compacted(problem)
+            | WatchError::HistoryChanged(problem)
+            | WatchError::Gone(problem) => self.failed(what, &ClientError::Problem(problem)),
+            WatchError::Failed(error) => self.failed(what, &error),
+            WatchError::Ended => Fatal::new(Ending::NotFound, format!("cannot {what}: {error}")),
+        }
     }
 
     /// As [`Endpoints::refused`].

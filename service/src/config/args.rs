@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
-use crate::config::RaftArgs;
+use crate::config::{FoundingArgs, RaftArgs};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -53,7 +53,13 @@ pub(crate) struct ServeArgs {
     /// How log lines look [default: text]
     #[arg(long, env = "HOLDFAST_LOG_FORMAT", value_name = "FORMAT")]
     pub(crate) log_format: Option<LogFormat>,
+    /// Milliseconds between two looks of the leader for versions of config keys that may be dropped [default: 60000]
+    #[arg(long, env = "HOLDFAST_COMPACTION_PERIOD_MS", value_name = "MS")]
+    pub(crate) compaction_period_ms: Option<u64>,
     /// Timing of the consensus, for slow disks and networks.
     #[command(flatten)]
     pub(crate) raft: RaftArgs,
+    /// What a cluster keeps of its past, for the node that founds it.
+    #[command(flatten)]
+    pub(crate) founding: FoundingArgs,
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::config::{ConfigError, LogFormat, RaftFile};
+use crate::config::{ConfigError, FoundingFile, LogFormat, RaftFile};
 
 /// What a file may set; a flag or an environment variable wins over it.
 #[derive(Debug, Default, Deserialize)]
@@ -28,6 +28,10 @@ pub(crate) struct FileConfig {
     pub(crate) cluster_id: Option<String>,
     /// As the flags that begin with `--raft-`, without that beginning.
     pub(crate) raft: Option<RaftFile>,
+    /// As the flags that begin with `--found-`, without that beginning.
+    pub(crate) found: Option<FoundingFile>,
+    /// As `--compaction-period-ms`.
+    pub(crate) compaction_period_ms: Option<u64>,
     /// As `--log-level`.
     pub(crate) log_level: Option<String>,
     /// As `--log-format`.

@@ -2,8 +2,11 @@
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::time::Duration;
 
-use crate::config::{FileConfig, LogFormat, RaftConfig, ServeArgs};
+use holdfast_core::domain::Settings;
+
+use crate::config::{FileConfig, LogFormat, RaftConfig, ServeArgs, founding};
 
 /// Why a configuration is refused; the process exits with 2.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +71,10 @@ pub(crate) struct NodeConfig {
     pub(crate) ops_advertised: String,
     /// Timing of the consensus.
     pub(crate) raft: RaftConfig,
+    /// The settings of a cluster that this node founds.
+    pub(crate) founding: Settings,
+    /// How often the leader looks for what is to be compacted.
+    pub(crate) compaction_period: Duration,
     /// What to log.
     pub(crate) log_level: String,
     /// How.
@@ -76,6 +83,11 @@ pub(crate) struct NodeConfig {
 
 /// The longest name and host: a DNS name (RFC 1035).
 const HOST_BYTES_MAX: usize = 253;
+/// A look costs two reads; more often than this nothing would be gained.
+const COMPACTION_PERIOD_MS_MIN: u64 = 100;
+const COMPACTION_PERIOD_MS_DEFAULT: u64 = 60_000;
+/// A day: bounds by size must not wait longer.
+const COMPACTION_PERIOD_MS_MAX: u64 = 86_400_000;
 
 impl NodeConfig {
     /// The settings of flags, environment and file together.
@@ -117,6 +129,8 @@ impl NodeConfig {
             peer_addr,
             ops_addr,
             raft: RaftConfig::resolve(args.raft, file.raft.unwrap_or_default())?,
+            founding: founding::resolve(args.founding, file.found.unwrap_or_default())?,
+            compaction_period: compaction_period(args.compaction_period_ms.or(file.compaction_period_ms))?,
             log_level: log_level(args.log_level.or(file.log_level))?,
             log_format: args.log_format.or(file.log_format).unwrap_or(LogFormat::Text),
         })
@@ -160,6 +174,15 @@ fn check_host(field: &'static str, text: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
+fn compaction_period(ms: Option<u64>) -> Result<Duration, ConfigError> {
+    let ms = ms.unwrap_or(COMPACTION_PERIOD_MS_DEFAULT);
+    if (COMPACTION_PERIOD_MS_MIN..=COMPACTION_PERIOD_MS_MAX).contains(&ms) {
+        return Ok(Duration::from_millis(ms));
+    }
+    let why = format!("it must be from {COMPACTION_PERIOD_MS_MIN} to {COMPACTION_PERIOD_MS_MAX}");
+    Err(ConfigError::invalid("compaction-period-ms", ms, why))
+}
+
 fn log_level(text: Option<String>) -> Result<String, ConfigError> {
     let text = text.unwrap_or_else(|| "info".to_owned());
     match text.parse::<tracing_subscriber::EnvFilter>() {
@@ -177,7 +200,7 @@ fn host_name() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{ConfigError, NodeConfig, ServeArgs};
+    use super::{ConfigError, Duration, NodeConfig, ServeArgs, Settings};
     use clap::Parser;
 
     #[derive(Parser)]
@@ -221,6 +244,42 @@ mod tests {
         ] {
             let error = resolve(&flags).unwrap_err().to_string();
             assert!(error.starts_with(field), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_a_founded_cluster_keeps_comes_from_flags_and_file_within_its_ranges() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("holdfast.yaml");
+        let text = "found:\n  history-versions: 3\n  events: 7\n  events-ms: 8\ncompaction-period-ms: 1000\n";
+        std::fs::write(&path, text).unwrap();
+        let file = path.to_str().unwrap();
+        let flags =
+            ["--name", "n1", "--config", file, "--found-history-versions", "2", "--found-history-ms", "5"];
+        let config = resolve(&[&flags[..], &["--found-history-bytes", "6"]].concat()).unwrap();
+        assert_eq!(config.compaction_period, Duration::from_secs(1));
+        let kept = Settings {
+            history_versions: 2,
+            history_ms: 5,
+            history_bytes_max: 6,
+            events_max: 7,
+            events_ms: 8,
+            ..Settings::default()
+        };
+        assert_eq!(config.founding, kept);
+        assert_eq!(resolve(&["--name", "n1"]).unwrap().founding, Settings::default());
+        for (flag, value) in [
+            ("--found-history-versions", "0"),
+            ("--found-history-versions", "10001"),
+            ("--found-history-ms", "0"),
+            ("--found-history-bytes", "0"),
+            ("--found-events", "10000001"),
+            ("--found-events-ms", "0"),
+            ("--compaction-period-ms", "99"),
+            ("--compaction-period-ms", "86400001"),
+        ] {
+            let error = resolve(&["--name", "n1", flag, value]).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("{flag} {value}: it must be from ")), "{error}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Claims: take a lock, wait for it, look, let go.
+//! Claims: take a lock, wait for it, look, let go. Candidates of elections are claims of another kind of name.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,19 +6,23 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
+use axum::routing::{MethodRouter, post, put};
 use bytes::Bytes;
-use holdfast_api::claims::{ClaimMode, ClaimRequest, ClaimView, EndedClaim, HeldClaim, QueuedClaim};
+use holdfast_api::claims::{
+    ClaimMode, ClaimRequest, ClaimView, ContestKind, EndedClaim, HeldClaim, QueuedClaim,
+};
 use holdfast_api::{ErrorCode, path};
 use holdfast_core::domain::{
-    Acquire, ClaimOwner, ClaimRef, ClaimState, Command, EndReason, Holder, IfHeld, LockMode, LockRef,
-    Rejection, Success, WaitRef,
+    Acquire, ClaimOwner, ClaimRef, ClaimState, Command, EndReason, Holder, IfHeld, LockMode, Rejection,
+    Success, WaitRef,
 };
-use holdfast_core::{ClaimId, FencingToken, LockName, RESERVED_ID_PREFIX, Revision, SessionId, limits};
+use holdfast_core::{ClaimId, FencingToken, RESERVED_ID_PREFIX, Revision, SessionId, limits};
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
 use crate::auth::{Resource, Verb};
 use crate::http::App;
+use crate::http::contest::{claim_ref, kind_and_name, lock_ref};
 use crate::http::dispatch::{Call, dispatch};
 use crate::http::error::{self, ApiError};
 use crate::http::read::{self, ReadMode};
@@ -26,25 +30,30 @@ use crate::http::request::{self, Context, in_range, invalid_field, short_text};
 use crate::http::respond;
 use crate::leases::OpenWait;
 
-/// Namespace, lock and claim of a path.
+/// Namespace, lock or election, and claim of a path.
 type ClaimPath = Path<(String, String, String)>;
 
-fn lock_ref(namespace: String, lock: String) -> Result<LockRef, ApiError> {
-    Ok(LockRef { namespace: request::namespace(namespace)?, lock: LockName::new(lock)? })
+/// The route of all claims of a lock, or of all candidates of an election.
+pub(crate) fn all(kind: ContestKind) -> MethodRouter<Arc<App>> {
+    post(move |app, path, request| create(kind, app, path, request))
 }
 
-fn claim_ref(Path((namespace, lock, claim)): ClaimPath) -> Result<ClaimRef, ApiError> {
-    Ok(ClaimRef { lock: lock_ref(namespace, lock)?, claim: ClaimId::new(claim)? })
+/// The route of one claim of a lock, or of one candidate of an election.
+pub(crate) fn one(kind: ContestKind) -> MethodRouter<Arc<App>> {
+    put(move |app, path, request| take(kind, app, path, request))
+        .get(move |app, path, request| get(kind, app, path, request))
+        .delete(move |app, path, request| delete(kind, app, path, request))
 }
 
 /// `PUT …/claims/{claim}`: take the lock, or learn what became of that.
-pub(crate) async fn put(
+async fn take(
+    kind: ContestKind,
     State(app): State<Arc<App>>,
-    path: ClaimPath,
+    Path(path): ClaimPath,
     request: Request,
 ) -> Result<Response, ApiError> {
     let (context, body) = Context::without_query(request)?;
-    let claim = claim_ref(path)?;
+    let claim = claim_ref(kind, path)?;
     if claim.claim.is_reserved() {
         return Err(reserved("claim"));
     }
@@ -52,14 +61,15 @@ pub(crate) async fn put(
 }
 
 /// `POST …/claims`: the same with an id that this node chooses before it sends the request on.
-pub(crate) async fn post(
+async fn create(
+    kind: ContestKind,
     State(app): State<Arc<App>>,
-    Path((namespace, lock)): Path<(String, String)>,
+    Path((namespace, name)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let (context, body) = Context::without_query(request)?;
     let claim = ClaimId::new(context.chosen_id()?)?;
-    let claim = ClaimRef { lock: lock_ref(namespace, lock)?, claim };
+    let claim = ClaimRef { lock: lock_ref(kind, namespace, name)?, claim };
     let location = claim_path(&claim);
     let keyed = context.idempotency_key()?.is_some();
     let answer = acquire(&app, &context, claim, body).await;
@@ -69,7 +79,8 @@ pub(crate) async fn post(
 }
 
 fn claim_path(claim: &ClaimRef) -> String {
-    path::claim(claim.lock.namespace.as_str(), claim.lock.lock.as_str(), claim.claim.as_str())
+    let (kind, name) = kind_and_name(&claim.lock.lock);
+    path::contest_claim(kind, claim.lock.namespace.as_str(), name, claim.claim.as_str())
 }
 
 fn reserved(what: &str) -> ApiError {
@@ -360,13 +371,14 @@ fn still_queued(ask: &Ask, queued: &Queued, revision: Revision) -> Response {
 }
 
 /// `GET …/claims/{claim}`: the truth after a lost answer.
-pub(crate) async fn get(
+async fn get(
+    kind: ContestKind,
     State(app): State<Arc<App>>,
-    path: ClaimPath,
+    Path(path): ClaimPath,
     request: Request,
 ) -> Result<Response, ApiError> {
     let (context, _) = Context::split(request);
-    let claim = claim_ref(path)?;
+    let claim = claim_ref(kind, path)?;
     app.authorize(&context, Verb::Read, &[Resource::Claim(claim.clone())])?;
     let mode = ReadMode::of(&context)?;
     read::read(&app, &context, mode, |view| {
@@ -406,13 +418,14 @@ pub(crate) async fn get(
 
 /// `DELETE …/claims/{claim}`: release, or leave the queue.
 #[expect(clippy::wildcard_enum_match_arm, reason = "every other outcome is a bug and told as one")]
-pub(crate) async fn delete(
+async fn delete(
+    kind: ContestKind,
     State(app): State<Arc<App>>,
-    path: ClaimPath,
+    Path(path): ClaimPath,
     request: Request,
 ) -> Result<Response, ApiError> {
     let (context, _) = Context::without_query(request)?;
-    let claim = claim_ref(path)?;
+    let claim = claim_ref(kind, path)?;
     app.authorize(&context, Verb::Write, &[Resource::Claim(claim.clone())])?;
     let no_body = |_| Bytes::new();
     dispatch(&app, Call::same(&context, &no_body, true), || async {

@@ -7,13 +7,13 @@ use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use holdfast_api::ErrorCode;
-use holdfast_api::config::{ConfigItem, ConfigList, ETag};
-use holdfast_api::query::ReadQuery;
+use holdfast_api::config::{ConfigList, ETag};
+use holdfast_api::query::{PutQuery, ReadQuery};
 use holdfast_core::domain::{
-    self, Command, ConfigQuery, DeleteConfig, Fault, Guard, LockRef, PutConfig, Rejection, Success, Tables,
-    View,
+    self, Command, ConfigAt, ConfigQuery, DeleteConfig, Fault, Guard, LockRef, PutConfig, Rejection, Success,
+    Tables, View,
 };
-use holdfast_core::{ConfigKey, NamespaceName, Revision, limits};
+use holdfast_core::{ConfigKey, NamespaceName, Revision, SessionId, limits};
 use http::{HeaderValue, StatusCode};
 
 use crate::auth::{Resource, Verb};
@@ -22,14 +22,17 @@ use crate::http::dispatch::{Call, dispatch};
 use crate::http::error::{self, ApiError};
 use crate::http::read::{self, Cursor, Page, ReadMode};
 use crate::http::request::{self, Context, invalid_header};
-use crate::http::respond;
+use crate::http::{item, respond};
 use crate::seeded_bugs::{self, SeededBug};
 
 /// What a value without a media type is, and what `curl -d` calls everything.
-const OCTETS: &str = "application/octet-stream";
+pub(crate) const OCTETS: &str = "application/octet-stream";
 const FORM: &str = "application/x-www-form-urlencoded";
 
-fn place(Path((namespace, key)): Path<(String, String)>) -> Result<(NamespaceName, ConfigKey), ApiError> {
+/// The namespace and key of a path.
+pub(crate) fn place(
+    Path((namespace, key)): Path<(String, String)>,
+) -> Result<(NamespaceName, ConfigKey), ApiError> {
     Ok((request::namespace(namespace)?, ConfigKey::new(key)?))
 }
 
@@ -46,7 +49,8 @@ fn content_type(context: &Context) -> Result<String, ApiError> {
     }
 }
 
-fn etag(revision: Revision) -> HeaderValue {
+/// The entity tag of a write.
+pub(crate) fn etag(revision: Revision) -> HeaderValue {
     HeaderValue::from_str(&ETag(revision.as_u64()).to_string()).expect("an entity tag is ASCII")
 }
 
@@ -57,15 +61,21 @@ pub(crate) async fn put(
     path: Path<(String, String)>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let (context, body) = Context::without_query(request)?;
+    let (context, body) = Context::split(request);
     let (namespace, key) = place(path)?;
-    app.authorize(&context, Verb::Write, &[Resource::Key(namespace.clone(), key.clone())])?;
+    let PutQuery { session } = read::query(&context)?;
+    let session = session.map(SessionId::new).transpose()?;
+    let mut touched = vec![Resource::Key(namespace.clone(), key.clone())];
+    touched.extend(session.clone().map(|session| Resource::Session(Some(session))));
+    app.authorize(&context, Verb::Write, &touched)?;
     let value = request::value_body(&context, body).await?;
     let put = PutConfig {
         namespace: namespace.clone(),
         key,
         value: value.clone(),
         content_type: content_type(&context)?,
+        session,
+        managed_by: context.managed_by()?,
         precondition: context.precondition()?,
         guard: context.guard()?,
     };
@@ -164,31 +174,35 @@ pub(crate) async fn get(
     let mode = ReadMode::from_parameters(query.consistency, query.min_revision);
     let at = query.at_revision.map(Revision::new);
     read::read(&app, &context, mode, |store| {
-        let revision = store.meta()?.revision;
-        if let Some(refusal) = refuse_place(store, &namespace, at, revision)? {
+        let meta = store.meta()?;
+        if let Some(refusal) = refuse_place(store, &namespace, at, meta.revision)? {
             return Ok(Err(refusal));
         }
-        let Some(item) = store.config_get(&namespace, &key, at)? else {
-            let detail = format!("the key {key} does not exist");
-            return Ok(Err(ApiError::new(ErrorCode::KeyNotFound, detail)));
+        let found = match at {
+            None => store.config_get(&namespace, &key)?.map_or(ConfigAt::Absent, ConfigAt::Item),
+            Some(at) => store.config_at(&namespace, &key, at, meta.compacted_revision)?,
         };
-        Ok(value(&context, item, revision))
+        match found {
+            ConfigAt::Item(item) => Ok(value(&context, item, meta.revision)),
+            ConfigAt::Absent => {
+                let detail = format!("the key {key} does not exist");
+                Ok(Err(ApiError::new(ErrorCode::KeyNotFound, detail)))
+            }
+            ConfigAt::Compacted => Ok(Err(error::revision_compacted(meta.compacted_revision))),
+        }
     })
     .await
 }
 
 /// Why a read of this namespace at this revision is refused, if it is.
-fn refuse_place(
+pub(crate) fn refuse_place(
     store: &View<'_, impl Tables>,
     namespace: &NamespaceName,
     at: Option<Revision>,
     revision: Revision,
 ) -> Result<Option<ApiError>, Fault> {
-    if let Some(at) = at
-        && revision < at
-    {
-        let detail = format!("at_revision {at} does not exist yet, the store is at {revision}");
-        return Ok(Some(ApiError::new(ErrorCode::FutureRevision, detail)));
+    if at.is_some_and(|at| revision < at) {
+        return Ok(Some(error::future_revision(revision)));
     }
     let missing = store.namespace(namespace)?.is_none();
     Ok(missing.then(|| error::from_rejection(Rejection::NamespaceNotFound)))
@@ -221,11 +235,14 @@ pub(crate) async fn list(
     app.authorize(&context, Verb::Read, &[Resource::Keys(namespace.clone(), page.prefix.clone())])?;
     let after = page.after.as_ref().map(|cursor| ConfigKey::new(cursor.after.clone())).transpose()?;
     read::read(&app, &context, page.mode, |store| {
-        let newest = store.meta()?.revision;
-        if let Some(refusal) = refuse_place(store, &namespace, page.at, newest)? {
+        let meta = store.meta()?;
+        if let Some(refusal) = refuse_place(store, &namespace, page.at, meta.revision)? {
             return Ok(Err(refusal));
         }
-        let revision = page.at.unwrap_or(newest);
+        let revision = page.at.unwrap_or(meta.revision);
+        if revision < meta.compacted_revision {
+            return Ok(Err(error::revision_compacted(meta.compacted_revision)));
+        }
         let found = store.config_list(&ConfigQuery {
             namespace: &namespace,
             prefix: &page.prefix,
@@ -235,22 +252,9 @@ pub(crate) async fn list(
             with_values: page.values,
         })?;
         let next = found.next.map(|last| Cursor { revision, after: last.as_str().to_owned() }.to_text());
-        let items = found.items.into_iter().map(item).collect();
+        let items = found.items.into_iter().map(item::of_entry).collect();
         let answer = ConfigList { items, revision: revision.as_u64(), next_cursor: next };
-        Ok(Ok(respond::json(StatusCode::OK, &answer, newest)))
+        Ok(Ok(respond::json(StatusCode::OK, &answer, meta.revision)))
     })
     .await
-}
-
-fn item(entry: domain::ConfigEntry) -> ConfigItem {
-    ConfigItem {
-        key: entry.key.as_str().to_owned(),
-        value: entry.value.map(|value| value.to_vec()),
-        content_type: entry.content_type,
-        create_revision: entry.create_revision.as_u64(),
-        mod_revision: entry.mod_revision.as_u64(),
-        version: entry.version,
-        session: None,
-        managed_by: None,
-    }
 }

@@ -31,8 +31,15 @@ const REPLAY_PATIENCE: Duration = Duration::from_millis(20_000);
 /// How long one attempt may take, besides the wait that the request asks for.
 const ATTEMPT_PATIENCE: Duration = Duration::from_millis(10_000);
 /// The headers of a request that reach the leader.
-const PASSED_ON: [&str; 6] =
-    ["content-type", "if-match", "if-none-match", header::GUARD, header::IDEMPOTENCY_KEY, header::REQUEST_ID];
+const PASSED_ON: [&str; 7] = [
+    "content-type",
+    "if-match",
+    "if-none-match",
+    header::GUARD,
+    header::MANAGED_BY,
+    header::IDEMPOTENCY_KEY,
+    header::REQUEST_ID,
+];
 
 /// A request as the leader would get it.
 pub(crate) struct Call<'a> {

@@ -4,8 +4,8 @@ use axum::response::{IntoResponse, Response};
 use holdfast_api::claims::EndReason as ApiEndReason;
 use holdfast_api::locks::HolderView;
 use holdfast_api::{ErrorCode, Problem, header};
-use holdfast_core::InvalidName;
 use holdfast_core::domain::{EndReason, Holder, Rejection, SessionState, Success};
+use holdfast_core::{InvalidName, Revision};
 use http::{HeaderValue, StatusCode};
 
 use crate::leases::KeepaliveError;
@@ -199,7 +199,7 @@ pub(crate) fn from_rejection(rejection: Rejection) -> ApiError {
             ApiError::new(Code::SessionExists, "a live session with this id was created with another body")
         }
         Rejection::TooManySessions { max } => bound("sessions", max),
-        Rejection::SessionOwnsTooMuch { max } => bound("claims of one session", max),
+        Rejection::SessionOwnsTooMuch { max } => bound("claims and keys of one session", max),
         Rejection::TooManyTombstones { max } => bound("remembered ids", max),
         Rejection::LockHeld { holders, delay_remaining_ms } => lock_held(&holders, delay_remaining_ms),
         Rejection::ClaimConflict => {
@@ -245,6 +245,13 @@ pub(crate) fn from_rejection(rejection: Rejection) -> ApiError {
                 ApiError::new(Code::RevisionMismatch, "the key does not exist").map(|p| p.with_revision(0))
             }
         },
+        Rejection::KeyNotFound => ApiError::new(Code::KeyNotFound, "the key did not exist at that revision"),
+        Rejection::RevisionCompacted { oldest } => revision_compacted(oldest),
+        Rejection::FutureRevision { revision } => future_revision(revision),
+        Rejection::TxnAnswerTooLarge { bytes_max } => ApiError::new(
+            Code::TooLarge,
+            format!("the values to get have more than {bytes_max} bytes together; nothing was changed"),
+        ),
         Rejection::ReplayKeyReused => ApiError::new(
             Code::IdempotencyKeyReused,
             "this Idempotency-Key belongs to another request; use a new key for every logical write",
@@ -254,6 +261,18 @@ pub(crate) fn from_rejection(rejection: Rejection) -> ApiError {
             false,
         ),
     }
+}
+
+/// The problem of a revision at which config is not complete any more.
+pub(crate) fn revision_compacted(oldest: Revision) -> ApiError {
+    let detail = format!("what config was then is dropped; the oldest revision to read is {oldest}");
+    ApiError::new(ErrorCode::RevisionCompacted, detail).map(|p| p.with_revision(oldest.as_u64()))
+}
+
+/// The problem of a revision that the store has not reached.
+pub(crate) fn future_revision(newest: Revision) -> ApiError {
+    let detail = format!("the revision does not exist yet, the store is at {newest}");
+    ApiError::new(ErrorCode::FutureRevision, detail).map(|p| p.with_revision(newest.as_u64()))
 }
 
 fn bound(what: &str, max: u64) -> ApiError {

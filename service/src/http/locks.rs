@@ -1,20 +1,23 @@
-//! Locks as seen from outside: who holds, who waits, and the administrator's way to end a claim.
+//! Locks and elections as seen from outside: who holds, who waits, and the administrator's way to end a claim.
 
 use std::sync::Arc;
 
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use bytes::Bytes;
-use holdfast_api::claims::ClaimMode;
+use holdfast_api::claims::{ClaimMode, ContestKind};
+use holdfast_api::elections::ElectionView;
 use holdfast_api::locks::{
     ForceReleaseRequest, ForceReleaseView, LockList, LockView, QUEUE_SHOWN_IN_LIST_MAX, QueuedView,
 };
-use holdfast_core::domain::{Command, Fault, LockMode, LockRef, Rejection, Success, Tables, View};
+use holdfast_core::domain::{self, Command, Fault, LockMode, LockRef, Rejection, Success, Tables, View};
 use holdfast_core::{FencingToken, LockName, Revision, limits};
 use http::StatusCode;
+use serde::Serialize;
 
 use crate::auth::{Resource, Verb};
 use crate::http::App;
+use crate::http::contest::{kind_and_name, lock_ref};
 use crate::http::dispatch::{Call, dispatch};
 use crate::http::error::{self, ApiError};
 use crate::http::read::{self, Cursor, Page, ReadMode};
@@ -22,9 +25,14 @@ use crate::http::request::{self, Context, short_text};
 use crate::http::respond;
 
 /// Waiters shown with one lock.
-const QUEUE_SHOWN_MAX: usize = limits::PAGE_ROWS_MAX;
+pub(crate) const QUEUE_SHOWN_MAX: usize = limits::PAGE_ROWS_MAX;
 
-fn view(store: &View<'_, impl Tables>, lock: &LockRef, queue_max: usize) -> Result<LockView, Fault> {
+/// A lock, or an election as one.
+pub(crate) fn view(
+    store: &View<'_, impl Tables>,
+    lock: &LockRef,
+    queue_max: usize,
+) -> Result<LockView, Fault> {
     let found = store.lock(lock, queue_max)?;
     let queue = found.queue.into_iter().zip(1..).map(|(waiter, position)| QueuedView {
         claim: waiter.claim.as_str().to_owned(),
@@ -35,7 +43,7 @@ fn view(store: &View<'_, impl Tables>, lock: &LockRef, queue_max: usize) -> Resu
     });
     Ok(LockView {
         namespace: lock.namespace.as_str().to_owned(),
-        name: lock.lock.as_str().to_owned(),
+        name: kind_and_name(&lock.lock).1.to_owned(),
         mode: found.mode.map(|mode| match mode {
             LockMode::Exclusive => ClaimMode::Exclusive,
         }),
@@ -46,23 +54,55 @@ fn view(store: &View<'_, impl Tables>, lock: &LockRef, queue_max: usize) -> Resu
     })
 }
 
+/// An election, which at most one claim holds.
+fn election(lock: LockView) -> ElectionView {
+    let LockView { namespace, name, mode: _, holders, queue, last_token, delay_remaining_ms } = lock;
+    let leader = holders.into_iter().next();
+    ElectionView { namespace, name, leader, queue, last_token, delay_remaining_ms }
+}
+
 /// `GET …/locks/{name}`.
 pub(crate) async fn get(
     State(app): State<Arc<App>>,
-    Path((namespace, lock)): Path<(String, String)>,
+    Path((namespace, name)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, ApiError> {
+    let lock = lock_ref(ContestKind::Lock, namespace, name)?;
+    show(&app, request, lock, |lock| lock).await
+}
+
+/// `GET …/elections/{name}`.
+pub(crate) async fn get_election(
+    State(app): State<Arc<App>>,
+    Path((namespace, name)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let lock = lock_ref(ContestKind::Election, namespace, name)?;
+    show(&app, request, lock, election).await
+}
+
+async fn show<V: Serialize>(
+    app: &App,
+    request: Request,
+    lock: LockRef,
+    shown: impl Fn(LockView) -> V,
+) -> Result<Response, ApiError> {
     let (context, _) = Context::split(request);
-    let lock = LockRef { namespace: request::namespace(namespace)?, lock: LockName::new(lock)? };
     app.authorize(&context, Verb::Read, &[Resource::Lock(lock.clone())])?;
-    read::read(&app, &context, ReadMode::of(&context)?, |store| {
+    read::read(app, &context, ReadMode::of(&context)?, |store| {
         let revision = store.meta()?.revision;
         if store.namespace(&lock.namespace)?.is_none() {
             return Ok(Err(error::from_rejection(Rejection::NamespaceNotFound)));
         }
-        Ok(Ok(respond::json(StatusCode::OK, &view(store, &lock, QUEUE_SHOWN_MAX)?, revision)))
+        let answer = shown(view(store, &lock, QUEUE_SHOWN_MAX)?);
+        Ok(Ok(respond::json(StatusCode::OK, &answer, revision)))
     })
     .await
+}
+
+/// Whether locks can have this prefix. Elections are kept beside them, under names that no lock can have.
+fn may_begin_a_name(prefix: &str) -> bool {
+    prefix.chars().next().is_none_or(|first| first.is_ascii_alphanumeric())
 }
 
 /// `GET …/locks`: locks that are used or were recently.
@@ -81,7 +121,11 @@ pub(crate) async fn list(
         if store.namespace(&namespace)?.is_none() {
             return Ok(Err(error::from_rejection(Rejection::NamespaceNotFound)));
         }
-        let found = store.locks(&namespace, &page.prefix, after.as_ref(), page.limit)?;
+        let found = if may_begin_a_name(&page.prefix) {
+            store.locks(&namespace, &page.prefix, after.as_ref(), page.limit)?
+        } else {
+            domain::Page { items: Vec::new(), next: None }
+        };
         let lock = |name: LockName| LockRef { namespace: namespace.clone(), lock: name };
         let items =
             found.items.into_iter().map(|found| view(store, &lock(found.lock), QUEUE_SHOWN_IN_LIST_MAX));
@@ -101,7 +145,7 @@ pub(crate) async fn force_release(
     request: Request,
 ) -> Result<Response, ApiError> {
     let (context, body) = Context::without_query(request)?;
-    let lock = LockRef { namespace: request::namespace(namespace)?, lock: LockName::new(lock)? };
+    let lock = lock_ref(ContestKind::Lock, namespace, lock)?;
     app.authorize(&context, Verb::Administer, &[Resource::Lock(lock.clone())])?;
     let (ForceReleaseRequest { fencing_token, reason }, sent) = request::json(&context, body).await?;
     let reason = short_text("/reason", reason, limits::REASON_BYTES_MAX)?;

@@ -6,16 +6,24 @@
 mod claims;
 mod cluster;
 mod config;
+mod contest;
 mod dispatch;
 mod error;
+mod history;
+mod item;
 mod locks;
+mod markdown;
 mod namespaces;
 mod ops;
+mod pages;
 mod read;
 mod request;
 mod respond;
 mod server;
 mod sessions;
+mod text_diff;
+mod txn;
+mod watch;
 
 use std::sync::Arc;
 
@@ -25,6 +33,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
+use holdfast_api::claims::ContestKind;
 use holdfast_api::{ErrorCode, header};
 use holdfast_core::{NodeId, SessionId};
 use tracing::Instrument;
@@ -40,6 +49,7 @@ use crate::raft::{Handle, Status};
 use crate::ready::Sight;
 use crate::storage::data_dir::DataDir;
 use crate::waits::Waits;
+use crate::watch::Feed;
 
 pub(crate) use ops::router as ops_router;
 pub(crate) use server::serve;
@@ -58,6 +68,8 @@ pub(crate) struct App {
     pub(crate) leases: Leases,
     /// Who waits for claims here.
     pub(crate) waits: Waits,
+    /// What streams of events are fed from.
+    pub(crate) feed: Feed,
     /// The client to the leader.
     pub(crate) forward: reqwest::Client,
     /// The way out.
@@ -105,29 +117,43 @@ impl App {
 pub(crate) fn router(app: Arc<App>) -> Router {
     let namespace = "/v1/namespaces/{namespace}";
     let lock = "/v1/namespaces/{namespace}/locks/{lock}";
+    let election = "/v1/namespaces/{namespace}/elections/{election}";
     let routes = Router::new()
         .route("/v1/namespaces", get(namespaces::list))
         .route(namespace, put(namespaces::put).get(namespaces::get).delete(namespaces::delete))
         .route("/v1/sessions", get(sessions::list).post(sessions::post))
         .route("/v1/sessions/{session}", put(sessions::put).get(sessions::get).delete(sessions::delete))
         .route("/v1/sessions/{session}/keepalive", post(sessions::keepalive))
+        .route("/v1/sessions/{session}/events", get(watch::session))
         .route(&format!("{namespace}/locks"), get(locks::list))
         .route(lock, get(locks::get))
         .route(&format!("{lock}/force-release"), post(locks::force_release))
-        .route(&format!("{lock}/claims"), post(claims::post))
-        .route(&format!("{lock}/claims/{{claim}}"), put(claims::put).get(claims::get).delete(claims::delete))
+        .route(&format!("{lock}/events"), watch::contest(ContestKind::Lock))
+        .route(&format!("{lock}/claims"), claims::all(ContestKind::Lock))
+        .route(&format!("{lock}/claims/{{claim}}"), claims::one(ContestKind::Lock))
+        .route(election, get(locks::get_election))
+        .route(&format!("{election}/events"), watch::contest(ContestKind::Election))
+        .route(&format!("{election}/candidates"), claims::all(ContestKind::Election))
+        .route(&format!("{election}/candidates/{{claim}}"), claims::one(ContestKind::Election))
+        .route(&format!("{namespace}/watch"), get(watch::config))
         .route(&format!("{namespace}/config"), get(config::list))
         .route(
             &format!("{namespace}/config/{{*key}}"),
             get(config::get).put(config::put).delete(config::delete),
         )
+        .route(&format!("{namespace}/history/{{*key}}"), get(history::list))
+        .route(&format!("{namespace}/diff/{{*key}}"), get(history::diff))
+        .route(&format!("{namespace}/rollback/{{*key}}"), post(history::rollback))
+        .route(&format!("{namespace}/txn"), post(txn::post))
         .route("/v1/cluster", get(cluster::status))
         .route("/v1/cluster/bootstrap", post(cluster::bootstrap))
         .route("/v1/cluster/members", post(cluster::add))
         .route("/v1/cluster/members/{id}", axum::routing::delete(cluster::remove))
         .route("/v1/cluster/members/{id}/promote", post(cluster::promote))
         .route("/v1/cluster/transfer-leader", post(cluster::transfer))
-        .route("/errors/{code}", get(ops::error_page))
+        .route("/errors", get(pages::to_index))
+        .route("/errors/", get(pages::index))
+        .route("/errors/{code}", get(pages::show))
         .fallback(no_route)
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), around))
         .with_state(app);

@@ -108,32 +108,36 @@ impl Page {
 
     fn from_parameters(query: ListQuery) -> Result<Self, ApiError> {
         let ListQuery { prefix, limit, cursor, values, at_revision, consistency, min_revision } = query;
-        let rows_max = holdfast_core::limits::PAGE_ROWS_MAX;
-        let limit = match limit.map(usize::try_from) {
-            None => rows_max,
-            Some(Ok(limit)) if 1 <= limit && limit <= rows_max => limit,
-            Some(_) => {
-                return Err(ApiError::new(
-                    ErrorCode::OutOfRange,
-                    format!("limit must be from 1 to {rows_max}"),
-                ));
-            }
-        };
+        let limit = row_limit(limit)?;
         let prefix = prefix.unwrap_or_default();
         if holdfast_core::limits::KEY_BYTES_MAX < prefix.len() {
             return Err(ApiError::new(ErrorCode::InvalidField, "prefix is longer than any name"));
         }
-        let after = cursor
-            .map(|text| {
-                Cursor::parse(&text).ok_or_else(|| {
-                    ApiError::new(ErrorCode::InvalidField, "cursor is not one that this API gave out")
-                })
-            })
-            .transpose()?;
+        let after = cursor.map(|text| Cursor::parse(&text).ok_or_else(foreign_cursor)).transpose()?;
         let at = after.as_ref().map(|cursor| cursor.revision).or_else(|| at_revision.map(Revision::new));
         let mode = ReadMode::from_parameters(consistency, min_revision);
         Ok(Self { prefix, limit, after, values, at, mode })
     }
+}
+
+/// The rows that one page has at most.
+pub(crate) fn row_limit(given: Option<u32>) -> Result<usize, ApiError> {
+    let rows_max = holdfast_core::limits::PAGE_ROWS_MAX;
+    match given.map(usize::try_from) {
+        None => Ok(rows_max),
+        Some(Ok(limit)) if 1 <= limit && limit <= rows_max => Ok(limit),
+        Some(_) => Err(ApiError::new(ErrorCode::OutOfRange, format!("limit must be from 1 to {rows_max}"))),
+    }
+}
+
+/// A cursor that is nothing but a revision.
+pub(crate) fn revision_cursor(text: &str) -> Result<Revision, ApiError> {
+    let number = text.parse::<u64>().ok().filter(|number| *number <= Revision::MAX.as_u64());
+    number.map(Revision::new).ok_or_else(foreign_cursor)
+}
+
+fn foreign_cursor() -> ApiError {
+    ApiError::new(ErrorCode::InvalidField, "cursor is not one that this API gave out")
 }
 
 /// Makes a read and answers it.
@@ -148,20 +152,38 @@ pub(crate) async fn read<F>(
 where
     F: Fn(&View<'_, StateReader<'_>>) -> Result<Result<Response, ApiError>, Fault>,
 {
+    read_then(app, context, mode, answer, |response| std::future::ready(Ok(response))).await
+}
+
+/// Makes a read, and then an answer that takes a while.
+///
+/// `look` looks at the state at one moment; both may be called once per attempt.
+pub(crate) async fn read_then<T, L, A, Fut>(
+    app: &App,
+    context: &Context,
+    mode: ReadMode,
+    look: L,
+    answer: A,
+) -> Result<Response, ApiError>
+where
+    L: Fn(&View<'_, StateReader<'_>>) -> Result<Result<T, ApiError>, Fault>,
+    A: Fn(T) -> Fut,
+    Fut: Future<Output = Result<Response, ApiError>>,
+{
     match mode {
         ReadMode::Linearizable => {
             let no_body = |_| Bytes::new();
             dispatch(app, Call::same(context, &no_body, true), || async {
                 app.raft.confirm_leadership().await.map_err(error::from_read)?;
-                app.raft.look(&answer).map_err(error::from_read)?
+                answer(app.raft.look(&look).map_err(error::from_read)??).await
             })
             .await
         }
         ReadMode::AtLeast(revision) => {
             app.raft.wait_revision(revision).await.map_err(error::from_read)?;
-            app.raft.look(&answer).map_err(error::from_read)?
+            answer(app.raft.look(&look).map_err(error::from_read)??).await
         }
-        ReadMode::Stale => app.raft.look(&answer).map_err(error::from_read)?,
+        ReadMode::Stale => answer(app.raft.look(&look).map_err(error::from_read)??).await,
     }
 }
 

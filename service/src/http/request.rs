@@ -3,19 +3,19 @@
 use axum::body::Body;
 use axum::extract::Request;
 use bytes::Bytes;
-use holdfast_api::claims::ContestKind;
 use holdfast_api::config::{ETag, WriteGuard};
 use holdfast_api::{ErrorCode, Problem, header};
 use holdfast_core::domain::{Guard, Precondition, ReplayKey};
-use holdfast_core::{FencingToken, LockName, NamespaceName, Revision, limits};
+use holdfast_core::{FencingToken, NamespaceName, Revision, limits};
 use http::{HeaderMap, Method, Uri};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use crate::auth::Identity;
+use crate::http::contest;
 use crate::http::error::ApiError;
 
-/// The largest JSON body: no request of the API comes near it.
+/// The largest JSON body, but for that of a transaction: no request comes near it.
 const JSON_BYTES_MAX: usize = 64 << 10;
 /// The largest idempotency key: a UUID with a prefix is far shorter.
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
@@ -100,10 +100,21 @@ impl Context {
             key.as_bytes(),
         ]);
         let mut parts: Vec<&[u8]> = vec![self.uri.query().unwrap_or("").as_bytes(), body];
-        for name in ["content-type", "if-match", "if-none-match", header::GUARD] {
+        for name in ["content-type", "if-match", "if-none-match", header::GUARD, header::MANAGED_BY] {
             parts.push(self.headers.get(name).map_or(b"", |value| value.as_bytes()));
         }
         Ok(Some(ReplayKey { scope, fingerprint: digest(&parts) }))
+    }
+
+    /// Who manages the key that is written, by `Holdfast-Managed-By`; empty for nobody.
+    pub(crate) fn managed_by(&self) -> Result<String, ApiError> {
+        let Some(text) = self.header(header::MANAGED_BY)? else { return Ok(String::new()) };
+        let text = text.trim();
+        if limits::MANAGED_BY_BYTES_MAX < text.len() {
+            let why = format!("it has at most {} bytes", limits::MANAGED_BY_BYTES_MAX);
+            return Err(invalid_header(header::MANAGED_BY, &why));
+        }
+        Ok(text.to_owned())
     }
 
     /// What `If-Match` and `If-None-Match` ask of a write.
@@ -132,10 +143,7 @@ impl Context {
             .parse::<WriteGuard>()
             .map_err(|invalid| invalid_header(header::GUARD, &invalid.to_string()))?;
         let token = FencingToken::of_grant(Revision::new(token));
-        match kind {
-            ContestKind::Lock => Ok(Some(Guard { lock: LockName::new(name)?, token })),
-            ContestKind::Election => Err(invalid_header(header::GUARD, "this node knows no elections")),
-        }
+        Ok(Some(Guard { lock: contest::lock_name(kind, name)?, token }))
     }
 
     /// An id that the server chooses: random, or derived from the idempotency key, so that a replay names the same thing.
@@ -193,7 +201,16 @@ pub(crate) async fn value_body(context: &Context, raw: Body) -> Result<Bytes, Ap
 
 /// A JSON body. An empty one is `{}` where every field has a default.
 pub(crate) async fn json<T: DeserializeOwned>(context: &Context, raw: Body) -> Result<(T, Bytes), ApiError> {
-    let bytes = body(context, raw, JSON_BYTES_MAX).await?;
+    json_up_to(context, raw, JSON_BYTES_MAX).await
+}
+
+/// A JSON body that may be larger than others.
+pub(crate) async fn json_up_to<T: DeserializeOwned>(
+    context: &Context,
+    raw: Body,
+    bytes_max: usize,
+) -> Result<(T, Bytes), ApiError> {
+    let bytes = body(context, raw, bytes_max).await?;
     let text: &[u8] = if bytes.is_empty() {
         b"{}"
     } else {

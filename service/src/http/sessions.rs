@@ -11,20 +11,23 @@ use holdfast_api::sessions::{
     ClaimRef as ClaimRefView, KeepaliveView, LiveState, SessionList, SessionRequest, SessionView,
 };
 use holdfast_api::{ErrorCode, path};
-use holdfast_core::domain::{self, ClaimView, Command, Rejection, SessionSpec, SessionState, Success};
+use holdfast_core::domain::{
+    self, ClaimView, Command, Fault, Rejection, SessionSpec, SessionState, Success, Tables, View,
+};
 use holdfast_core::{FencingToken, RESERVED_ID_PREFIX, Revision, SessionId, limits};
 use http::{Method, StatusCode};
 
 use crate::auth::{Resource, Verb};
 use crate::http::App;
+use crate::http::contest::contest_name;
 use crate::http::dispatch::{Call, dispatch};
 use crate::http::error::{self, ApiError};
 use crate::http::read::{self, Cursor, Page, ReadMode};
 use crate::http::request::{self, Context, in_range, invalid_field, short_text};
 use crate::http::respond;
 
-/// Claims on one page of sessions, except that one session is always there in full.
-const LISTED_CLAIMS_MAX: u64 = 10_000;
+/// Claims and keys of the sessions on one page, except that one session is always there in full.
+const LISTED_OWNED_MAX: u64 = 10_000;
 
 fn spec(request: SessionRequest) -> Result<SessionSpec, ApiError> {
     let SessionRequest { ttl_ms, name, labels, lock_delay_ms } = request;
@@ -117,22 +120,42 @@ async fn create(app: &App, context: &Context, id: SessionId, body: Body) -> Resu
             app.renew(&id, received_at_ms).await?;
         }
         let status = if created { StatusCode::CREATED } else { StatusCode::OK };
-        let claims = if created {
-            Vec::new()
-        } else {
-            app.raft.look(|view| view.session_claims(&id)).map_err(error::from_read)?
-        };
-        Ok(respond::json(status, &view(app, &id, spec, create_revision, &claims), applied.revision))
+        let owned = if created { Owned::default() } else { owned_by(app, &id)? };
+        Ok(respond::json(status, &view(app, &id, spec, create_revision, &owned), applied.revision))
     })
     .await
 }
 
-fn view(
+/// What a session owns.
+#[derive(Default)]
+pub(crate) struct Owned {
+    claims: Vec<ClaimView>,
+    keys: u64,
+}
+
+impl Owned {
+    /// What a live session owns, of which `owned` counts all.
+    pub(crate) fn look(store: &View<'_, impl Tables>, id: &SessionId, owned: u64) -> Result<Self, Fault> {
+        let claims = store.session_claims(id)?;
+        let keys = owned.saturating_sub(claims.len() as u64);
+        Ok(Self { claims, keys })
+    }
+}
+
+fn owned_by(app: &App, id: &SessionId) -> Result<Owned, ApiError> {
+    let owned = app.raft.look(|store| match store.session(id)? {
+        Some(SessionState::Live(session)) => Owned::look(store, id, session.owned),
+        Some(SessionState::Ended { .. }) | None => Ok(Owned::default()),
+    });
+    owned.map_err(error::from_read)
+}
+
+pub(crate) fn view(
     app: &App,
     id: &SessionId,
     spec: SessionSpec,
     create_revision: Revision,
-    claims: &[ClaimView],
+    owned: &Owned,
 ) -> SessionView {
     let SessionSpec { ttl_ms, name, labels, lock_delay_ms } = spec;
     SessionView {
@@ -143,14 +166,15 @@ fn view(
         labels,
         lock_delay_ms,
         create_revision: create_revision.as_u64(),
-        claims: claims.iter().map(claim_ref).collect(),
+        claims: owned.claims.iter().map(claim_ref).collect(),
+        keys: owned.keys,
     }
 }
 
 fn claim_ref(claim: &ClaimView) -> ClaimRefView {
     ClaimRefView {
         namespace: claim.claim.lock.namespace.as_str().to_owned(),
-        lock: claim.claim.lock.lock.as_str().to_owned(),
+        contest: contest_name(&claim.claim.lock.lock),
         claim: claim.claim.claim.as_str().to_owned(),
         state: if claim.token.is_some() { LiveState::Held } else { LiveState::Queued },
         fencing_token: claim.token.map(FencingToken::as_u64),
@@ -200,9 +224,8 @@ pub(crate) async fn get(
             Some(SessionState::Ended { reason, .. }) => {
                 Err(error::from_rejection(Rejection::SessionExpired { reason }))
             }
-            Some(SessionState::Live(domain::SessionView { spec, create_revision, .. })) => {
-                let claims = store.session_claims(&id)?;
-                let answer = view(&app, &id, spec, create_revision, &claims);
+            Some(SessionState::Live(domain::SessionView { spec, create_revision, owned, .. })) => {
+                let answer = view(&app, &id, spec, create_revision, &Owned::look(store, &id, owned)?);
                 Ok(respond::json(StatusCode::OK, &answer, store.meta()?.revision))
             }
         })
@@ -223,15 +246,15 @@ pub(crate) async fn list(State(app): State<Arc<App>>, request: Request) -> Resul
         let mut last: Option<SessionId> = None;
         for session in found.items {
             owned += session.owned;
-            if LISTED_CLAIMS_MAX < owned && last.is_some() {
+            if LISTED_OWNED_MAX < owned && last.is_some() {
                 // The page ends early; the rest is on the next one.
                 next = last;
                 break;
             }
             last = Some(session.id.clone());
             if session.id.as_str().starts_with(&page.prefix) {
-                let claims = store.session_claims(&session.id)?;
-                items.push(view(&app, &session.id, session.spec, session.create_revision, &claims));
+                let owned = Owned::look(store, &session.id, session.owned)?;
+                items.push(view(&app, &session.id, session.spec, session.create_revision, &owned));
             }
         }
         let next = next.map(|last| Cursor { revision, after: last.as_str().to_owned() }.to_text());

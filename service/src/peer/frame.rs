@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufWriter, R
 
 /// The only protocol version that there is. Handshake frames carry version 1 for ever, so that any two nodes
 /// can refuse each other in words that both read.
-pub(super) const PROTOCOL_VERSION: u8 = 1;
+pub(crate) const PROTOCOL_VERSION: u8 = 1;
 
 /// Bytes before the payload.
 pub(super) const HEADER_BYTES: usize = 18;

@@ -41,6 +41,7 @@ mod wire_test;
 
 #[cfg(test)]
 pub(crate) use frame::FrameError;
+pub(crate) use frame::PROTOCOL_VERSION;
 pub(crate) use handshake::{CallChannel, Channel, Hello, Refusal, RefusalReason};
 #[cfg(test)]
 pub(crate) use limits::{CALL_BYTES_MAX, CALLS_IN_FLIGHT_MAX, IN_FLIGHT_BYTES_MAX};

@@ -91,13 +91,16 @@ fn frees_something(command: &Command) -> bool {
         | Command::CancelWait(_)
         | Command::Expire(_)
         | Command::Tick
+        | Command::Compact(_)
         | Command::Found { .. } => true,
         Command::CreateNamespace { .. }
         | Command::DeleteNamespace { .. }
         | Command::CreateSession { .. }
         | Command::Acquire(_)
         | Command::PutConfig(_)
-        | Command::DeleteConfig(_) => false,
+        | Command::DeleteConfig(_)
+        | Command::RollbackConfig(_)
+        | Command::Txn(_) => false,
     }
 }
 

@@ -28,6 +28,7 @@ mod tables_test;
 mod types;
 
 pub(crate) use applied::Notice;
+pub(crate) use codec::ENTRY as LOG_ENTRY_RECORD;
 pub(crate) use counters::RaftCounters;
 pub(crate) use handle::{Handle, ProposeError, ReadError};
 pub(crate) use membership::MembershipError;

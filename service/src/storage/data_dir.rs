@@ -28,8 +28,10 @@ const SNAPSHOTS: &str = "snapshots";
 /// What `mkfs` leaves in a volume of its own.
 const LOST_AND_FOUND: &str = "lost+found";
 
-/// The version of the whole directory's layout is the identity's.
-const IDENTITY_RECORD: Kind = Kind { what: "data directory", version: 1 };
+/// The version of the whole directory's layout is the identity's, with it that of the state's rows and the log's commands.
+pub(crate) const IDENTITY_RECORD: Kind = Kind { what: "data directory", version: 2 };
+/// The oldest layout that this build reads: the one before was written by builds that were never released.
+const LAYOUT_OLDEST: u8 = 2;
 const POINTER_RECORD: Kind = Kind { what: "state pointer", version: 1 };
 
 /// Whose directory it is.
@@ -102,6 +104,18 @@ pub(crate) enum OpenError {
         path: PathBuf,
         /// Which format.
         source: RecordError,
+    },
+    /// Written by a build that is too old.
+    #[error(
+        "{}: data directory format {found} is older than {LAYOUT_OLDEST}, the oldest this build reads; a build before the first \
+         release wrote it: start on an empty directory and join the cluster again",
+        path.display()
+    )]
+    Older {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u8,
     },
     /// A file is not what was written there.
     #[error("{} is damaged: {reason}", path.display())]
@@ -372,8 +386,11 @@ fn check_cluster(root: &Path, found: &str, expected: &str) -> Result<(), OpenErr
 }
 
 fn read_identity(root: &Path) -> Result<Identity, OpenError> {
-    let payload = read(root, IDENTITY, IDENTITY_RECORD)?;
+    let (version, payload) = read(root, IDENTITY, IDENTITY_RECORD)?;
     let path = root.join(IDENTITY);
+    if version < LAYOUT_OLDEST {
+        return Err(OpenError::Older { path, found: version });
+    }
     let damaged = |reason| OpenError::Damaged { path: path.clone(), reason };
     let identity: Identity = postcard::from_bytes(&payload).map_err(|_| damaged("not an identity"))?;
     // Deserialisation does not pass the validating constructor.
@@ -387,7 +404,7 @@ fn write_identity(root: &Path, identity: &Identity) -> Result<(), OpenError> {
 }
 
 fn read_pointer(root: &Path) -> Result<String, OpenError> {
-    let payload = read(root, CURRENT_STATE, POINTER_RECORD)?;
+    let (_, payload) = read(root, CURRENT_STATE, POINTER_RECORD)?;
     let name = String::from_utf8(payload.into()).ok().filter(|name| durable::number_of(name).is_some());
     name.ok_or_else(|| OpenError::Damaged { path: root.join(CURRENT_STATE), reason: "names no state" })
 }
@@ -397,14 +414,15 @@ fn write_pointer(root: &Path, name: &str) -> Result<(), OpenError> {
     write(root, CURRENT_STATE, &record)
 }
 
-fn read(root: &Path, name: &str, kind: Kind) -> Result<Bytes, OpenError> {
+/// The version and the payload of a record that is a file.
+fn read(root: &Path, name: &str, kind: Kind) -> Result<(u8, Bytes), OpenError> {
     let path = root.join(name);
     let record = match fs::read(&path) {
         Ok(record) => Bytes::from(record),
         Err(error) if error.kind() == ErrorKind::NotFound => return Err(OpenError::Missing { path }),
         Err(source) => return Err(io_error("read", &path, source)),
     };
-    kind.open(name.as_bytes(), &record).map_err(|error| match error {
+    kind.open_any(name.as_bytes(), &record).map_err(|error| match error {
         source @ RecordError::Newer { .. } => OpenError::Newer { path, source },
         RecordError::Damaged { .. } => OpenError::Damaged { path, reason: "bad checksum" },
     })

@@ -79,7 +79,7 @@ impl Kind {
         head[1..HEADER_LEN].copy_from_slice(&crc.to_le_bytes());
     }
 
-    /// The version and payload of a record. The payload shares the record's memory.
+    /// The payload of a record, which shares the record's memory.
     ///
     /// # Errors
     /// [`RecordError::Damaged`] when the checksum does not match, [`RecordError::Newer`] when it does and the version is
@@ -87,6 +87,15 @@ impl Kind {
     pub(crate) fn open(self, key: &[u8], record: &Bytes) -> Result<Bytes, RecordError> {
         self.check(key, record)?;
         Ok(record.slice(HEADER_LEN..))
+    }
+
+    /// [`Self::open`] with the version, where older ones are not all alike.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub(crate) fn open_any(self, key: &[u8], record: &Bytes) -> Result<(u8, Bytes), RecordError> {
+        let payload = self.open(key, record)?;
+        Ok((record[0], payload))
     }
 
     /// [`Self::open`] without the payload.

@@ -33,7 +33,8 @@ const READ_BYTES: usize = 256 << 10;
 const FILES_MAX: usize = 100_000;
 const FILE_NAME_BYTES_MAX: usize = 64;
 
-const MANIFEST_RECORD: Kind = Kind { what: "snapshot manifest", version: 1 };
+/// The format of a snapshot, on the disk and on its way to another node.
+pub(crate) const MANIFEST_RECORD: Kind = Kind { what: "snapshot manifest", version: 1 };
 
 /// Why a snapshot cannot be made, read, received or installed.
 #[derive(Debug, thiserror::Error)]

@@ -5,6 +5,7 @@
 //! that cannot fail would only look like one. The last module runs all of them over the repository itself.
 
 mod architecture;
+mod bounds;
 mod configuration;
 mod modules;
 mod naming;
@@ -51,6 +52,11 @@ fn no_file_or_module_has_a_name_that_says_nothing() {
 #[test]
 fn every_configuration_field_is_read_outside_its_own_file() {
     refuse(&configuration::unread_fields(&Repository::open().files));
+}
+
+#[test]
+fn every_bound_that_the_guarantees_name_is_the_one_in_the_source() {
+    refuse(&bounds::violations(&Repository::open().files));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 use crate::{
+    claims::ContestName,
     client::{LeaseClock, LeaseTime, session::ClaimPath},
     sessions::{ClaimRef, LiveState},
 };
@@ -180,7 +181,7 @@ impl WatchedClaim {
             listed.state == LiveState::Held
                 && listed.fencing_token == Some(self.fencing_token)
                 && listed.claim == *claim
-                && listed.lock == contest.name
+                && listed.contest == ContestName::new(contest.kind, &*contest.name)
                 && listed.namespace == contest.namespace
         })
     }
@@ -216,7 +217,7 @@ mod tests {
         };
         let listed = ClaimRef {
             namespace: "default".to_owned(),
-            lock: "a".to_owned(),
+            contest: ContestName::Lock("a".to_owned()),
             claim: "mine".to_owned(),
             state: LiveState::Held,
             fencing_token: Some(7),

@@ -11,7 +11,7 @@ pub struct ConfigHistory {
     pub key: String,
     /// The page.
     pub versions: Vec<ConfigVersion>,
-    /// The revision at which every page of this history is read.
+    /// The store's revision that the page reflects. A cursor pins nothing: what is compacted between two pages is gone.
     pub revision: u64,
     /// Give it as `cursor` to get the next page; absent on the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -313,7 +313,8 @@ impl Leader {
                 | Change::ClaimGranted { .. }
                 | Change::ClaimEnded { .. }
                 | Change::ConfigPut { .. }
-                | Change::ConfigDeleted { .. } => {}
+                | Change::ConfigDeleted { .. }
+                | Change::SessionOwns { .. } => {}
             }
         }
         applied

@@ -123,11 +123,7 @@ impl<T: Tables> Entry<'_, '_, T> {
         if self.bugs.session_check_dropped {
             return Ok(None);
         }
-        let refusal = match self.session_tombstone(id)? {
-            Some(tombstone) => Rejection::SessionExpired { reason: tombstone.reason },
-            None => Rejection::SessionNotFound,
-        };
-        Ok(Some(refusal))
+        self.refuse_dead_session(id).map(Some)
     }
 
     /// A claim that takes a free lock. It shares its revision with the session that it makes.

@@ -99,6 +99,12 @@ pub enum Command {
     DeleteConfig(DeleteConfig),
     /// Ends sessions and waits whose deadline passed on the leader that proposes this.
     Expire(Expire),
+    /// Writes a value that a key had at an earlier revision as a new version.
+    RollbackConfig(RollbackConfig),
+    /// Compares, and then does one of two lists of operations as a whole.
+    Txn(Txn),
+    /// Drops superseded versions, one slice of them.
+    Compact(Compact),
 }
 
 /// A lock in its namespace.
@@ -222,6 +228,10 @@ pub struct PutConfig {
     pub value: Bytes,
     /// Their media type.
     pub content_type: String,
+    /// The session whose end deletes the key; none for a key that stays.
+    pub session: Option<SessionId>,
+    /// Who manages the key; empty for nobody.
+    pub managed_by: String,
     /// What must be true of the key.
     pub precondition: Precondition,
     /// What must be true of a lock.
@@ -259,4 +269,145 @@ pub struct SessionRef {
     pub id: SessionId,
     /// The revision that created it.
     pub create_revision: Revision,
+}
+
+/// Writes a value that a key had at an earlier revision as a new version, which no session owns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollbackConfig {
+    /// The namespace.
+    pub namespace: NamespaceName,
+    /// The key.
+    pub key: ConfigKey,
+    /// The revision whose value is written again.
+    pub to: Revision,
+    /// Who manages the key; empty for nobody.
+    pub managed_by: String,
+    /// What must be true of the key.
+    pub precondition: Precondition,
+    /// What must be true of a lock.
+    pub guard: Option<Guard>,
+}
+
+/// A transaction on the keys of one namespace: all of its writes share one revision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Txn {
+    /// The namespace.
+    pub namespace: NamespaceName,
+    /// What must be true of a lock for anything to happen.
+    pub guard: Option<Guard>,
+    /// What decides between the lists: all of it must hold for `success`.
+    pub compare: Vec<Compare>,
+    /// What is done when everything holds; a key is named at most once.
+    pub success: Vec<TxnOp>,
+    /// What is done when not; a key is named at most once.
+    pub failure: Vec<TxnOp>,
+}
+
+/// One condition of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Compare {
+    /// Of a key; an absent one has revisions and version 0.
+    Key {
+        /// The key.
+        key: ConfigKey,
+        /// What must be true of it.
+        test: KeyTest,
+    },
+    /// A claim of a lock with exactly this token is held.
+    Lock {
+        /// The lock, in the namespace of the transaction.
+        lock: LockName,
+        /// The claim that must be the one; none for any.
+        claim: Option<ClaimId>,
+        /// The token.
+        token: FencingToken,
+    },
+}
+
+/// What must be true of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeyTest {
+    /// Its newest write.
+    ModRevision(Comparison, u64),
+    /// When it was created, this time.
+    CreateRevision(Comparison, u64),
+    /// Writes since it was created.
+    Version(Comparison, u64),
+    /// Its bytes, in lexicographic order. Never true of an absent key, as in etcd.
+    Value(Comparison, Bytes),
+    /// Whether it exists.
+    Exists(bool),
+}
+
+/// How two things compare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Comparison {
+    /// The same.
+    Equal,
+    /// Not the same.
+    NotEqual,
+    /// The key's is smaller.
+    Less,
+    /// The key's is larger.
+    Greater,
+}
+
+/// One operation of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TxnOp {
+    /// Writes a value.
+    Put {
+        /// The key.
+        key: ConfigKey,
+        /// The bytes.
+        value: Bytes,
+        /// Their media type.
+        content_type: String,
+        /// The session whose end deletes the key; none for a key that stays.
+        session: Option<SessionId>,
+        /// Who manages the key; empty for nobody.
+        managed_by: String,
+    },
+    /// Deletes a value.
+    Delete {
+        /// The key.
+        key: ConfigKey,
+    },
+    /// Reads a value.
+    Get {
+        /// The key.
+        key: ConfigKey,
+    },
+}
+
+impl TxnOp {
+    /// The key that it is about.
+    #[must_use]
+    pub const fn key(&self) -> &ConfigKey {
+        match self {
+            Self::Put { key, .. } | Self::Delete { key } | Self::Get { key } => key,
+        }
+    }
+}
+
+impl Comparison {
+    pub(crate) fn holds<V: Ord + ?Sized>(self, of_key: &V, given: &V) -> bool {
+        match self {
+            Self::Equal => of_key == given,
+            Self::NotEqual => of_key != given,
+            Self::Less => of_key < given,
+            Self::Greater => given < of_key,
+        }
+    }
+}
+
+/// The bounds of one slice of a compaction, as the leader chose them from the settings and its clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compact {
+    /// Of the versions that may go for their number, those that were superseded before this time go.
+    pub superseded_before: LogTime,
+    /// While superseded versions have more bytes than this together, the oldest go whatever their number and age.
+    pub history_bytes: u64,
+    /// Rows that are dropped at most; what is left is for the next slice.
+    pub rows: u64,
 }

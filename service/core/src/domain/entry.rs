@@ -55,6 +55,7 @@ impl<T: Tables> Entry<'_, '_, T> {
                 outcome
             }
         };
+        self.log_events();
         self.drop_old()?;
         Ok(self.finish(outcome))
     }
@@ -80,6 +81,9 @@ impl<T: Tables> Entry<'_, '_, T> {
             Command::PutConfig(put) => self.put_config(put),
             Command::DeleteConfig(delete) => self.delete_config(delete),
             Command::Expire(expire) => self.expire(leader, expire),
+            Command::RollbackConfig(rollback) => self.rollback_config(rollback),
+            Command::Txn(txn) => self.txn(txn),
+            Command::Compact(compact) => self.compact(compact),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{ClaimRef, EndReason};
+use crate::domain::{ClaimRef, ConfigItem, EndReason};
 use crate::{ConfigKey, FencingToken, NamespaceName, Revision, SessionId};
 
 /// One change of the store, at its revision.
@@ -78,8 +78,8 @@ pub enum Change {
     ConfigPut {
         /// The namespace.
         namespace: NamespaceName,
-        /// The key.
-        key: ConfigKey,
+        /// What was written.
+        item: ConfigItem,
     },
     /// A config value was deleted.
     ConfigDeleted {
@@ -87,5 +87,33 @@ pub enum Change {
         namespace: NamespaceName,
         /// The key.
         key: ConfigKey,
+        /// Whether the end of its session deleted it.
+        expired: bool,
     },
+    /// A live session owns more or fewer config keys than before.
+    SessionOwns {
+        /// Its id.
+        id: SessionId,
+        /// Claims and keys that it owns.
+        owned: u64,
+    },
+}
+
+impl Change {
+    /// Whether it is kept for those who watch locks and sessions. Config changes are kept with the versions that they made.
+    #[must_use]
+    pub const fn is_logged(&self) -> bool {
+        match self {
+            Self::SessionCreated { .. }
+            | Self::SessionEnded { .. }
+            | Self::ClaimQueued { .. }
+            | Self::ClaimGranted { .. }
+            | Self::ClaimEnded { .. } => true,
+            Self::NamespaceCreated { .. }
+            | Self::NamespaceDeleted { .. }
+            | Self::ConfigPut { .. }
+            | Self::ConfigDeleted { .. }
+            | Self::SessionOwns { .. } => false,
+        }
+    }
 }

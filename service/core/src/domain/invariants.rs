@@ -54,7 +54,7 @@ pub enum Invariant {
     IdleMarked = 18,
     /// A key's head is its newest version, and a key whose newest version is a delete has none.
     HeadIsNewest = 19,
-    /// The versions of a key count from 1 since its creation.
+    /// The versions of a key count from 1 since its creation; only what is dropped is missing, at the beginning.
     VersionChain = 20,
     /// The counters of the store equal what the tables hold.
     StoreCounted = 21,
@@ -78,11 +78,22 @@ pub enum Invariant {
     WithinSettings = 30,
     /// The default namespace exists in a founded store, and nothing in one that is not.
     Founded = 31,
+    /// What a version superseded is noted at its revision, exactly for the versions that are kept.
+    SupersededIndexed = 32,
+    /// Exactly what only its age keeps is prunable: the last version before each delete, and of a key that exists the
+    /// versions before its window.
+    PrunableIndexed = 33,
+    /// Every kept version above the compacted revision is a change that can be watched, and every such change has a version.
+    ChangesIndexed = 34,
+    /// A key that a session owns is in the index of that session, which lives, and the other way round.
+    KeyIsOwned = 35,
+    /// No change of locks and sessions is kept from before what was dropped.
+    EventsKept = 36,
 }
 
 impl Invariant {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 36] = [
         Self::RowsReadable,
         Self::OneHolder,
         Self::OwnerLive,
@@ -114,6 +125,11 @@ impl Invariant {
         Self::NamespaceExists,
         Self::WithinSettings,
         Self::Founded,
+        Self::SupersededIndexed,
+        Self::PrunableIndexed,
+        Self::ChangesIndexed,
+        Self::KeyIsOwned,
+        Self::EventsKept,
     ];
 
     /// Its number.

@@ -53,6 +53,16 @@ impl KeyRange {
         self
     }
 
+    /// This range without the keys below `key`, which lies in the range.
+    pub(crate) fn starting_at(self, key: Vec<u8>) -> Self {
+        Self { from: Bound::Included(key), to: self.to }
+    }
+
+    /// All keys at or above `key`.
+    pub(crate) const fn at_or_after(key: Vec<u8>) -> Self {
+        Self { from: Bound::Included(key), to: Bound::Unbounded }
+    }
+
     /// This range without the keys above `key`.
     pub(crate) fn up_to(mut self, key: Vec<u8>) -> Self {
         self.to = Bound::Included(key);
@@ -145,6 +155,28 @@ pub(crate) fn config_version(namespace: &NamespaceName, key: &ConfigKey, revisio
     bytes
 }
 
+/// The beginning of the keys of everything of one revision, in the tables that are ordered by revision.
+pub(crate) fn revision_prefix(revision: Revision) -> Vec<u8> {
+    revision.as_u64().to_be_bytes().to_vec()
+}
+
+/// A config key's place in the tables that are ordered by revision.
+pub(crate) fn config_by_revision(revision: Revision, namespace: &NamespaceName, key: &ConfigKey) -> Vec<u8> {
+    let mut bytes = revision_prefix(revision);
+    bytes.extend_from_slice(&config(namespace, key));
+    bytes
+}
+
+pub(crate) fn session_key(id: &SessionId, namespace: &NamespaceName, key: &ConfigKey) -> Vec<u8> {
+    joined(&[id.as_str(), namespace.as_str(), key.as_str()])
+}
+
+pub(crate) fn event(revision: Revision, ordinal: u32) -> Vec<u8> {
+    let mut bytes = revision_prefix(revision);
+    bytes.extend_from_slice(&ordinal.to_be_bytes());
+    bytes
+}
+
 pub(crate) fn replay(scope: &[u8; 32]) -> Vec<u8> {
     scope.to_vec()
 }
@@ -212,6 +244,12 @@ impl<'k> KeyReader<'k> {
         Ok(u64::from_be_bytes(*number))
     }
 
+    pub(crate) fn ordinal(&mut self) -> Result<u32, Fault> {
+        let (number, rest) = self.rest.split_first_chunk::<4>().ok_or_else(|| self.damaged())?;
+        self.rest = rest;
+        Ok(u32::from_be_bytes(*number))
+    }
+
     pub(crate) fn revision(&mut self) -> Result<Revision, Fault> {
         Ok(Revision::new(self.number()?))
     }
@@ -244,14 +282,14 @@ impl<'k> KeyReader<'k> {
     pub(crate) fn lock(&mut self) -> Result<LockRef, Fault> {
         let namespace = self.namespace()?;
         let text = self.text()?;
-        let lock = LockName::new(text).map_err(|_| self.damaged())?;
+        let lock = LockName::try_from(text.to_owned()).map_err(|_| self.damaged())?;
         Ok(LockRef { namespace, lock })
     }
 
     pub(crate) fn last_lock(&mut self) -> Result<LockRef, Fault> {
         let namespace = self.namespace()?;
         let text = self.last()?;
-        let lock = LockName::new(text).map_err(|_| self.damaged())?;
+        let lock = LockName::try_from(text.to_owned()).map_err(|_| self.damaged())?;
         Ok(LockRef { namespace, lock })
     }
 

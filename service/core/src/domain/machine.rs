@@ -23,6 +23,7 @@ pub(crate) struct Oldest {
     pub(crate) idle_lock: LogTime,
     pub(crate) replay: LogTime,
     pub(crate) lock_delay: LogTime,
+    pub(crate) event: LogTime,
 }
 
 impl Oldest {
@@ -34,6 +35,7 @@ impl Oldest {
         idle_lock: LogTime::ZERO,
         replay: LogTime::ZERO,
         lock_delay: LogTime::ZERO,
+        event: LogTime::ZERO,
     };
 }
 
@@ -51,6 +53,12 @@ pub struct SeededBugs {
     pub release_by_lock_name: bool,
     /// Idempotency records are ignored: the command runs again.
     pub replay_reevaluated: bool,
+    /// A version goes although its number keeps it.
+    pub window_one_short: bool,
+    /// Compaction notes the version that it dropped, not what superseded it: reads in between find nothing and say so.
+    pub compacted_too_low: bool,
+    /// Each write of a transaction takes a revision of its own.
+    pub txn_revision_each: bool,
 }
 
 impl Machine {

@@ -13,6 +13,13 @@ pub struct Meta {
     pub revision: Revision,
     /// The replicated clock. It never goes back.
     pub time: LogTime,
+    /// Config below this revision may be incomplete, and changes up to it are not watched any more: the newest revision of
+    /// which a superseded version or a delete was dropped.
+    pub compacted_revision: Revision,
+    /// No change of config is kept from before this revision. Invariant: at most the compacted revision.
+    pub changes_from: Revision,
+    /// Changes of locks and sessions up to this revision are not watched any more.
+    pub events_compacted_revision: Revision,
     /// The highest level that an entry needed.
     pub level: Level,
     /// The cluster's identity; none until the store is founded.
@@ -48,6 +55,12 @@ pub struct Counters {
     pub replay_bytes: u64,
     /// The sequence number of the next idempotency record.
     pub replay_next: u64,
+    /// Superseded versions of config keys.
+    pub superseded: u64,
+    /// Bytes of their keys and values.
+    pub history_bytes: u64,
+    /// Changes of locks and sessions that are kept.
+    pub events: u64,
 }
 
 impl Meta {

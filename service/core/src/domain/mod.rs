@@ -26,34 +26,40 @@ mod overlay;
 mod view;
 
 mod claim;
+mod compaction;
 mod config;
+mod event_log;
 mod expire;
 mod lock;
 mod namespace;
 mod replay;
 mod session;
 mod tombstone;
+mod txn;
 
 mod key;
 mod record;
 
 pub use batch::Batch;
 pub use command::{
-    Acquire, ClaimOwner, ClaimRef, Command, DeleteConfig, Expire, Guard, IfHeld, LEVEL, Level, LockMode,
-    LockRef, Precondition, Proposal, PutConfig, ReplayKey, SessionRef, SessionSpec, WaitRef,
+    Acquire, ClaimOwner, ClaimRef, Command, Compact, Compare, Comparison, DeleteConfig, Expire, Guard,
+    IfHeld, KeyTest, LEVEL, Level, LockMode, LockRef, Precondition, Proposal, PutConfig, ReplayKey,
+    RollbackConfig, SessionRef, SessionSpec, Txn, TxnOp, WaitRef,
 };
 pub use event::{Change, Event};
 pub use machine::Machine;
 #[cfg(feature = "seeded-bugs")]
 pub use machine::SeededBugs;
 pub use meta::{Counters, Meta};
-pub use outcome::{Applied, EndReason, Holder, Outcome, Rejection, Success};
-pub use proposal::ProposalError;
+pub use outcome::{Applied, EndReason, Holder, Outcome, Rejection, Success, TxnResult};
+pub use proposal::{FORMAT as PROPOSAL_FORMAT, ProposalError};
+pub use record::FORMAT as ROW_FORMAT;
 pub use settings::Settings;
 pub use table::{Changes, Fault, MemoryTables, Row, Table, Tables};
 pub use view::{
-    ClaimState, ClaimView, ConfigEntry, ConfigItem, ConfigQuery, LiveSession, LockSummary, LockView,
-    NamespaceView, Page, QueuedWait, SessionState, SessionView, View, Waiter,
+    ClaimState, ClaimView, ConfigAt, ConfigEntry, ConfigHistory, ConfigItem, ConfigQuery, ConfigVersionView,
+    EventPage, LiveSession, LockSummary, LockView, NamespaceView, Page, QueuedWait, SessionState,
+    SessionView, View, Waiter,
 };
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{ClaimRef, Event, SessionSpec};
-use crate::{FencingToken, Revision, SessionId};
+use crate::domain::{ClaimRef, ConfigItem, Event, SessionSpec};
+use crate::{ConfigKey, FencingToken, Revision, SessionId};
 
 /// The result of applying one entry.
 #[must_use]
@@ -105,6 +105,54 @@ pub enum Success {
     },
     /// The proposer no longer leads: nothing is ended.
     ExpireVoid,
+    /// The transaction is done.
+    Txn {
+        /// Whether everything that was compared holds, so that the first list was done.
+        succeeded: bool,
+        /// The revision of its writes; none when it wrote nothing.
+        revision: Option<Revision>,
+        /// What each operation of the list did.
+        results: Vec<TxnResult>,
+    },
+    /// A slice of what may go is dropped.
+    Compacted {
+        /// How many rows.
+        rows: u64,
+        /// Config below this revision may be incomplete.
+        compacted_revision: Revision,
+        /// Whether the bounds of the slice leave more to drop.
+        more: bool,
+    },
+}
+
+/// What one operation of a transaction did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TxnResult {
+    /// The value is written.
+    Put {
+        /// The key.
+        key: ConfigKey,
+        /// When it was created, this time.
+        create_revision: Revision,
+        /// This write.
+        mod_revision: Revision,
+        /// Writes since it was created, this one included.
+        version: u64,
+    },
+    /// The key is absent.
+    Deleted {
+        /// The key.
+        key: ConfigKey,
+        /// Whether it existed.
+        deleted: bool,
+    },
+    /// What the key had before the transaction.
+    Got {
+        /// The key.
+        key: ConfigKey,
+        /// Its value; none when it did not exist.
+        item: Option<ConfigItem>,
+    },
 }
 
 /// Who holds a lock, as a refusal tells it.
@@ -216,6 +264,23 @@ pub enum Rejection {
     RevisionMismatch {
         /// The key's `mod_revision`; none when it does not exist.
         current: Option<Revision>,
+    },
+    /// The key did not exist at the revision.
+    KeyNotFound,
+    /// What the key had at the revision is dropped.
+    RevisionCompacted {
+        /// The oldest revision at which config is complete.
+        oldest: Revision,
+    },
+    /// The store has not reached the revision.
+    FutureRevision {
+        /// Where the store is.
+        revision: Revision,
+    },
+    /// The values that the transaction reads are too large together.
+    TxnAnswerTooLarge {
+        /// The bound in bytes.
+        bytes_max: u64,
     },
     /// The idempotency key was used for another request.
     ReplayKeyReused,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::domain::Proposal;
 
 /// The format that this build writes, and the newest that it reads.
-const FORMAT: u8 = 1;
+pub const FORMAT: u8 = 1;
 
 /// Why bytes are not a proposal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

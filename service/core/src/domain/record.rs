@@ -8,7 +8,7 @@ use crate::domain::key::KeyRange;
 use crate::domain::{Fault, Row, Table, Tables};
 
 /// The format that this build writes, and the newest that it reads.
-pub(crate) const FORMAT: u8 = 1;
+pub const FORMAT: u8 = 1;
 
 /// The format byte and the checksum.
 const HEADER_BYTES: usize = 5;

@@ -10,7 +10,7 @@ use crate::domain::{
     Change, ClaimRef, EndReason, Fault, Outcome, Rejection, SessionSpec, Success, Table, Tables, key, record,
 };
 use crate::limits::PAGE_ROWS_MAX;
-use crate::{LogTime, Revision, SessionId};
+use crate::{ConfigKey, LogTime, NamespaceName, Revision, SessionId};
 
 /// A live session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub(crate) struct Session {
     pub(crate) time: LogTime,
     /// The claim that made it, if one did. Invariant: that claim is live, and its id is the session's create revision.
     pub(crate) made_by: Option<ClaimRef>,
-    /// Claims that it owns. Invariant: as many as the index of its claims has.
+    /// Claims and config keys that it owns. Invariant: as many as the indexes of its claims and of its keys have.
     pub(crate) owned: u64,
     /// Tombstones that live with it. Invariant: as many as the index of its tombstones has.
     pub(crate) tombstones: u64,
@@ -61,6 +61,30 @@ impl<T: Tables> Entry<'_, '_, T> {
         let session = self.add_session(id, spec.clone(), create_revision, None);
         self.put_session(id, &session);
         Ok(Ok(Success::Session { create_revision, spec: session.spec, created: true }))
+    }
+
+    /// Why nothing is done for a session that does not live.
+    pub(crate) fn refuse_dead_session(&self, id: &SessionId) -> Result<Rejection, Fault> {
+        Ok(match self.session_tombstone(id)? {
+            Some(tombstone) => Rejection::SessionExpired { reason: tombstone.reason },
+            None => Rejection::SessionNotFound,
+        })
+    }
+
+    /// Counts what a live session owns anew.
+    pub(crate) fn count_owned(
+        &mut self,
+        id: &SessionId,
+        count: impl FnOnce(u64) -> u64,
+    ) -> Result<(), Fault> {
+        let missing =
+            || Fault::damaged(Table::Session, &key::session(id), "it is missing while it owns a key");
+        let mut session = self.session(id)?.ok_or_else(missing)?;
+        session.owned = count(session.owned);
+        self.put_session(id, &session);
+        let change = Change::SessionOwns { id: id.clone(), owned: session.owned };
+        self.tell(self.meta.revision, change);
+        Ok(())
     }
 
     /// Why the store takes no further session, if so.
@@ -137,6 +161,14 @@ impl<T: Tables> Entry<'_, '_, T> {
             let reason = reason_of_owned(reason, &claim);
             self.remove_claim(&claim_ref, &claim, Some(&mut session), reason, revision)?;
         }
+        for (namespace, key) in self.keys_of(id)? {
+            let Some(head) = self.config_head(&namespace, &key)? else {
+                let row = key::config(&namespace, &key);
+                return Err(Fault::damaged(Table::ConfigHead, &row, "it is missing while a session owns it"));
+            };
+            self.rows.delete(Table::SessionKey, key::session_key(id, &namespace, &key));
+            self.remove_value(&namespace, &key, &head, revision, true)?;
+        }
         self.rows.delete(Table::Session, key::session(id));
         self.meta.counters.sessions -= 1;
         self.age_claims_of(id, &session, revision);
@@ -145,22 +177,35 @@ impl<T: Tables> Entry<'_, '_, T> {
         Ok(())
     }
 
-    /// The claims that a session owns, at most `SESSION_OWNED_MAX`.
     fn claims_of(&self, id: &SessionId) -> Result<Vec<ClaimRef>, Fault> {
-        let mut claims = Vec::new();
+        self.owned_by(id, Table::SessionClaim, |key| key.last_claim())
+    }
+
+    fn keys_of(&self, id: &SessionId) -> Result<Vec<(NamespaceName, ConfigKey)>, Fault> {
+        self.owned_by(id, Table::SessionKey, |key| key.last_config())
+    }
+
+    /// What an index of sessions has of one, at most `SESSION_OWNED_MAX`.
+    fn owned_by<I>(
+        &self,
+        id: &SessionId,
+        index: Table,
+        owned: impl Fn(&mut KeyReader<'_>) -> Result<I, Fault>,
+    ) -> Result<Vec<I>, Fault> {
+        let mut found = Vec::new();
         let mut range = KeyRange::prefix(key::session_prefix(id));
         loop {
-            let rows = record::rows(self.rows, Table::SessionClaim, &range, PAGE_ROWS_MAX)?;
+            let rows = record::rows(self.rows, index, &range, PAGE_ROWS_MAX)?;
             let last = rows.last().map(|(key, _)| key.clone());
             for (key, value) in rows {
-                record::open::<()>(Table::SessionClaim, &key, &value)?;
-                let mut reader = KeyReader::new(Table::SessionClaim, &key);
+                record::open::<()>(index, &key, &value)?;
+                let mut reader = KeyReader::new(index, &key);
                 reader.session()?;
-                claims.push(reader.last_claim()?);
+                found.push(owned(&mut reader)?);
             }
             match last {
                 Some(key) => range = range.after(key),
-                None => return Ok(claims),
+                None => return Ok(found),
             }
         }
     }

@@ -25,6 +25,16 @@ pub struct Settings {
     pub replay_records_max: u64,
     /// Bytes of stored answers at most; the oldest go first.
     pub replay_bytes_max: u64,
+    /// Versions of a config key, since it was created, that are kept whatever their age; at least 1 is.
+    pub history_versions: u64,
+    /// How long a superseded version, or the last one of a deleted key, is kept at least, in replicated milliseconds.
+    pub history_ms: u64,
+    /// Bytes of superseded versions at most; beyond, the oldest go first, whatever their number and age.
+    pub history_bytes_max: u64,
+    /// Changes of locks and sessions that are kept for those who watch; the oldest go first.
+    pub events_max: u64,
+    /// How long they are kept at most, in replicated milliseconds.
+    pub events_ms: u64,
 }
 
 impl Default for Settings {
@@ -39,6 +49,11 @@ impl Default for Settings {
             replay_ms: limits::REPLAY_MS_DEFAULT,
             replay_records_max: limits::REPLAY_RECORDS_MAX_DEFAULT,
             replay_bytes_max: limits::REPLAY_BYTES_MAX_DEFAULT,
+            history_versions: limits::HISTORY_VERSIONS_DEFAULT,
+            history_ms: limits::HISTORY_MS_DEFAULT,
+            history_bytes_max: limits::HISTORY_BYTES_MAX_DEFAULT,
+            events_max: limits::EVENTS_MAX_DEFAULT,
+            events_ms: limits::EVENTS_MS_DEFAULT,
         }
     }
 }

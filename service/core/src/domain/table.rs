@@ -35,7 +35,7 @@ pub enum Table {
     LockDelay = 0x0d,
     /// (namespace, key) → the newest version's metadata, absent when deleted.
     ConfigHead = 0x0e,
-    /// (namespace, key, revision) → a version or a delete.
+    /// (namespace, key, revision) → a version or a delete, with its bytes.
     ConfigVersion = 0x0f,
     /// Scope → idempotency record.
     Replay = 0x10,
@@ -43,11 +43,21 @@ pub enum Table {
     ReplayAge = 0x11,
     /// Node id → removed node, refused for ever.
     RemovedNode = 0x12,
+    /// (revision, namespace, key) → (): what config changed, for those who watch.
+    ConfigChange = 0x13,
+    /// (revision, namespace, key) → the version that this revision superseded, while that is kept.
+    Superseded = 0x14,
+    /// (revision, namespace, key) → (): superseded versions that only their age still keeps.
+    Prunable = 0x15,
+    /// (session, namespace, key) → (): the config keys that a live session owns.
+    SessionKey = 0x16,
+    /// (revision, ordinal) → a change of locks or sessions, for those who watch.
+    Event = 0x17,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 23] = [
         Self::Meta,
         Self::Namespace,
         Self::Session,
@@ -66,6 +76,11 @@ impl Table {
         Self::Replay,
         Self::ReplayAge,
         Self::RemovedNode,
+        Self::ConfigChange,
+        Self::Superseded,
+        Self::Prunable,
+        Self::SessionKey,
+        Self::Event,
     ];
 
     /// The table's number on disk.

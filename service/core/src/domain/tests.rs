@@ -8,11 +8,13 @@ mod invariants;
 mod locks;
 mod namespaces;
 mod order;
+mod past;
 mod replays;
 #[cfg(feature = "seeded-bugs")]
 mod seeded_bugs;
 mod sessions;
 mod tombstones;
+mod txn;
 mod views;
 
 use bytes::Bytes;
@@ -238,6 +240,8 @@ fn put(key: &str, value: &str) -> Command {
 
 fn put_if(key: &str, value: &str, precondition: Precondition) -> Command {
     Command::PutConfig(PutConfig {
+        session: None,
+        managed_by: String::new(),
         namespace: default_ns(),
         key: config_key(key),
         value: Bytes::copy_from_slice(value.as_bytes()),
@@ -271,7 +275,8 @@ fn grants(applied: &Applied) -> Vec<(String, u64)> {
         | Change::ClaimQueued { .. }
         | Change::ClaimEnded { .. }
         | Change::ConfigPut { .. }
-        | Change::ConfigDeleted { .. } => None,
+        | Change::ConfigDeleted { .. }
+        | Change::SessionOwns { .. } => None,
     });
     granted.collect()
 }

@@ -223,7 +223,8 @@ impl<T: Tables> Entry<'_, '_, T> {
     pub(crate) fn drop_old(&mut self) -> Result<(), Fault> {
         self.drop_replays()?;
         self.drop_tombstones()?;
-        self.drop_idle_locks()
+        self.drop_idle_locks()?;
+        self.drop_events()
     }
 
     fn is_droppable(&self, time: LogTime, count: u64) -> bool {

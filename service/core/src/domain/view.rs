@@ -3,7 +3,9 @@
 //! Whoever reads takes one handle of the tables for a whole answer, so that all of its parts are of one revision.
 
 mod config;
+mod history;
 mod lock;
+mod watch;
 
 use crate::domain::batch::RemovedNode;
 use crate::domain::claim::{Claim, Standing};
@@ -18,8 +20,10 @@ use crate::domain::{
 use crate::limits::PAGE_ROWS_MAX;
 use crate::{FencingToken, LogTime, NamespaceName, NodeId, Revision, SessionId};
 
-pub use config::{ConfigEntry, ConfigItem, ConfigQuery};
+pub use config::{ConfigAt, ConfigEntry, ConfigItem, ConfigQuery};
+pub use history::{ConfigHistory, ConfigVersionView};
 pub use lock::{ClaimState, LockSummary, LockView, Waiter};
+pub use watch::EventPage;
 
 /// Reads over tables at one moment.
 #[derive(Debug)]

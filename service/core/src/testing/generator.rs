@@ -7,8 +7,9 @@ use bytes::Bytes;
 use std::collections::BTreeSet;
 
 use crate::domain::{
-    Acquire, ClaimOwner, ClaimRef, Command, DeleteConfig, Expire, Guard, IfHeld, LEVEL, LockMode, LockRef,
-    Precondition, Proposal, PutConfig, ReplayKey, SessionRef, SessionSpec, Settings, WaitRef,
+    Acquire, ClaimOwner, ClaimRef, Command, Compact, Compare, Comparison, DeleteConfig, Expire, Guard,
+    IfHeld, KeyTest, LEVEL, LockMode, LockRef, Precondition, Proposal, PutConfig, ReplayKey, RollbackConfig,
+    SessionRef, SessionSpec, Settings, Txn, TxnOp, WaitRef,
 };
 use crate::{
     ClaimId, ConfigKey, FencingToken, LeaderId, LockName, LogTime, NamespaceName, NodeId, Revision,
@@ -58,6 +59,11 @@ impl Profile {
             replay_ms: 500 + random.below(3_000),
             replay_records_max: if tight { 4 } else { 20 },
             replay_bytes_max: if random.percent(30) { 120 } else { 200_000 },
+            history_versions: if tight { 1 + random.below(2) } else { 4 },
+            history_ms: random.below(2_500),
+            history_bytes_max: if random.percent(30) { 60 } else { 4_000 },
+            events_max: if tight { 12 } else { 90 },
+            events_ms: 800 + random.below(4_000),
         };
         Self { settings, jump_percent: 3 + random.below(15), keyed_percent: 10 + random.below(30) }
     }
@@ -158,7 +164,8 @@ impl Generator {
     /// The very millisecond, or the one before, at which a delay ends or something becomes old: off-by-one errors live
     /// nowhere else, and a random time hardly ever meets it.
     fn moment_that_matters(&mut self) -> Option<LogTime> {
-        let Settings { tombstone_ms, tombstone_ms_min, replay_ms, .. } = self.profile.settings;
+        let Settings { tombstone_ms, tombstone_ms_min, replay_ms, history_ms, events_ms, .. } =
+            self.profile.settings;
         let model = &self.model;
         let delays = model.locks.iter().filter_map(|l| l.delay_until);
         let replays = model.replays.iter().map(|r| r.at.after_ms(replay_ms));
@@ -166,7 +173,11 @@ impl Generator {
         let ends = ends.chain(model.claim_tombstones.iter().map(|t| t.at));
         let ends = ends.chain(model.locks.iter().filter_map(|l| l.idle.map(|(at, _)| at)));
         let ages = ends.flat_map(|at| [at.after_ms(tombstone_ms), at.after_ms(tombstone_ms_min)]);
-        let to_come: Vec<_> = delays.chain(replays).chain(ages).filter(|at| model.clock < *at).collect();
+        let versions = model.versions.iter().map(|version| version.at.after_ms(history_ms + 1));
+        let changes = model.log.iter().map(|(_, at, _)| at.after_ms(events_ms));
+        let past = versions.chain(changes);
+        let to_come: Vec<_> =
+            delays.chain(replays).chain(ages).chain(past).filter(|at| model.clock < *at).collect();
         let at = self.random.pick(&to_come)?.as_ms();
         Some(LogTime::from_ms(at - u64::from(self.random.percent(30))))
     }
@@ -200,16 +211,19 @@ impl Generator {
 
     fn command(&mut self) -> Command {
         match self.random.below(100) {
-            0..46 => Command::Acquire(self.acquire()),
-            46..52 => Command::Release { claim: self.some_claim() },
-            52..55 => Command::CancelWait(self.wait()),
-            55..58 => self.force_release(),
-            58..68 => self.create_session(),
-            68..70 => Command::EndSession { id: self.some_session() },
-            70..76 => Command::Expire(self.expire()),
-            76..83 => self.put_config(),
-            83..88 => self.delete_config(),
-            88..93 => Command::CreateNamespace { name: self.any_namespace() },
+            0..38 => Command::Acquire(self.acquire()),
+            38..43 => Command::Release { claim: self.some_claim() },
+            43..46 => Command::CancelWait(self.wait()),
+            46..49 => self.force_release(),
+            49..58 => self.create_session(),
+            58..60 => Command::EndSession { id: self.some_session() },
+            60..66 => Command::Expire(self.expire()),
+            66..76 => self.put_config(),
+            76..80 => self.delete_config(),
+            80..82 => self.rollback_config(),
+            82..86 => self.txn(),
+            86..89 => self.compact(),
+            89..93 => Command::CreateNamespace { name: self.any_namespace() },
             93..97 => Command::DeleteNamespace { name: self.any_namespace() },
             _ => Command::Tick,
         }
@@ -231,7 +245,9 @@ impl Generator {
 
     fn any_lock(&mut self) -> LockRef {
         let names = if self.random.percent(50) { &LOCKS[..1] } else { &LOCKS[..] };
-        LockRef { namespace: self.namespace(), lock: self.name(names, LockName::new) }
+        let election = self.random.percent(8);
+        let make = |text: String| if election { LockName::election(&text) } else { LockName::new(text) };
+        LockRef { namespace: self.namespace(), lock: self.name(names, make) }
     }
 
     fn any_claim(&mut self) -> ClaimRef {
@@ -432,11 +448,120 @@ impl Generator {
 
     fn put_config(&mut self) -> Command {
         let (namespace, key, precondition, guard) = self.write();
+        let (value, content_type) = self.value();
+        let (session, managed_by) = (self.key_owner(), self.manager());
+        Command::PutConfig(PutConfig {
+            namespace,
+            key,
+            value,
+            content_type,
+            session,
+            managed_by,
+            precondition,
+            guard,
+        })
+    }
+
+    fn value(&mut self) -> (Bytes, String) {
         let length = self.random.index(12);
-        let value: Bytes = (0..length).map(|_| self.random.next_u64().to_le_bytes()[0]).collect();
+        let value = (0..length).map(|_| self.random.next_u64().to_le_bytes()[0]).collect();
         let content_type = if self.random.percent(50) { "text/plain" } else { "application/octet-stream" };
-        let content_type = content_type.to_owned();
-        Command::PutConfig(PutConfig { namespace, key, value, content_type, precondition, guard })
+        (value, content_type.to_owned())
+    }
+
+    fn key_owner(&mut self) -> Option<SessionId> {
+        self.random.percent(30).then(|| self.some_session())
+    }
+
+    fn manager(&mut self) -> String {
+        if self.random.percent(20) { "operator/a".to_owned() } else { String::new() }
+    }
+
+    fn rollback_config(&mut self) -> Command {
+        let (namespace, key, precondition, guard) = self.write();
+        let of_key: Vec<_> = self
+            .model
+            .versions
+            .iter()
+            .filter(|v| v.namespace == namespace && v.key == key)
+            .cloned()
+            .collect();
+        let to = match self.random.pick(&of_key).map(|version| version.revision) {
+            Some(revision) if self.random.percent(60) => revision,
+            Some(_) | None => self.any_revision(),
+        };
+        let managed_by = self.manager();
+        Command::RollbackConfig(RollbackConfig { namespace, key, to, managed_by, precondition, guard })
+    }
+
+    fn comparison(&mut self) -> Comparison {
+        let all = [Comparison::Equal, Comparison::NotEqual, Comparison::Less, Comparison::Greater];
+        all[self.random.index(all.len())]
+    }
+
+    fn compare(&mut self, namespace: &NamespaceName) -> Compare {
+        if self.random.percent(20) {
+            let (LockRef { lock, .. }, token) = self.lock_and_token();
+            let claim = self.random.percent(30).then(|| self.name(&CLAIMS, ClaimId::new));
+            return Compare::Lock { lock, claim, token };
+        }
+        let key = self.name(&KEYS, ConfigKey::new);
+        let item = self.model.config_at(namespace, &key, self.model.revision);
+        let how = self.comparison();
+        let near = self.random.percent(60);
+        let test = match (self.random.below(5), item.filter(|_| near)) {
+            (0, item) => KeyTest::ModRevision(how, item.map_or(0, |item| item.mod_revision.as_u64())),
+            (1, item) => KeyTest::CreateRevision(how, item.map_or(0, |item| item.create_revision.as_u64())),
+            (2, item) => {
+                KeyTest::Version(how, item.map_or_else(|| self.random.below(3), |item| item.version))
+            }
+            (3, item) => KeyTest::Value(how, item.map_or_else(|| self.value().0, |item| item.value)),
+            (_, _) => KeyTest::Exists(self.random.percent(50)),
+        };
+        Compare::Key { key, test }
+    }
+
+    fn ops(&mut self) -> Vec<TxnOp> {
+        let mut ops: Vec<TxnOp> = Vec::new();
+        for _ in 0..self.random.below(4) {
+            let key = self.name(&KEYS, ConfigKey::new);
+            if ops.iter().any(|op| *op.key() == key) {
+                continue;
+            }
+            ops.push(match self.random.below(4) {
+                0 | 1 => {
+                    let (value, content_type) = self.value();
+                    let (session, managed_by) = (self.key_owner(), self.manager());
+                    TxnOp::Put { key, value, content_type, session, managed_by }
+                }
+                2 => TxnOp::Delete { key },
+                _ => TxnOp::Get { key },
+            });
+        }
+        ops
+    }
+
+    fn txn(&mut self) -> Command {
+        let (namespace, guard) = match self.guard() {
+            Some((namespace, guard)) => (namespace, Some(guard)),
+            None => (self.namespace(), None),
+        };
+        let compare = (0..self.random.below(3)).map(|_| self.compare(&namespace)).collect();
+        let (success, failure) = (self.ops(), self.ops());
+        Command::Txn(Txn { namespace, guard, compare, success, failure })
+    }
+
+    /// Mostly what a leader would propose, and in slices so small that they do not do all at once.
+    fn compact(&mut self) -> Command {
+        let Settings { history_ms, history_bytes_max, .. } = self.profile.settings;
+        let now = self.model.clock.as_ms();
+        let history_ms = if self.random.percent(80) { history_ms } else { self.random.below(1_000) };
+        let history_bytes = if self.random.percent(80) { history_bytes_max } else { self.random.below(200) };
+        Command::Compact(Compact {
+            superseded_before: LogTime::from_ms(now.saturating_sub(history_ms)),
+            history_bytes,
+            rows: self.random.below(8),
+        })
     }
 
     fn delete_config(&mut self) -> Command {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_core::domain::{Change, ClaimRef, Event, LockRef};
-use holdfast_core::{FencingToken, Revision, SessionId};
+use holdfast_core::{ConfigKey, FencingToken, NamespaceName, Revision, SessionId};
 
 use crate::cases::{History, for_each_history};
 use crate::replica::Replica;
@@ -18,6 +18,7 @@ struct Witness {
     queues: BTreeMap<LockRef, Vec<ClaimRef>>,
     holders: BTreeMap<LockRef, (ClaimRef, FencingToken)>,
     owners: BTreeMap<ClaimRef, SessionId>,
+    keys: BTreeMap<(NamespaceName, ConfigKey), SessionId>,
 }
 
 impl Witness {
@@ -37,6 +38,9 @@ impl Witness {
                 if let Some((claim, _)) = self.owners.iter().find(|(_, session)| *session == id) {
                     return Err(format!("session {id} ended before its claim {claim:?}"));
                 }
+                if let Some((key, _)) = self.keys.iter().find(|(_, session)| *session == id) {
+                    return Err(format!("session {id} ended before its key {key:?}"));
+                }
             }
             Change::ClaimQueued { claim, session, .. } => {
                 self.queues.entry(claim.lock.clone()).or_default().push(claim.clone());
@@ -46,10 +50,25 @@ impl Witness {
                 self.sees_grant(event.revision, claim, session, *token)?;
             }
             Change::ClaimEnded { claim, token, .. } => self.sees_end(claim, *token)?,
+            Change::ConfigPut { namespace, item } => {
+                let place = (namespace.clone(), item.key.clone());
+                self.keys.remove(&place);
+                if let Some(session) = &item.session {
+                    if !self.live.contains(session) {
+                        return Err(format!("session {session}, which is not live, got the key {place:?}"));
+                    }
+                    self.keys.insert(place, session.clone());
+                }
+            }
+            Change::ConfigDeleted { namespace, key, expired } => {
+                let owner = self.keys.remove(&(namespace.clone(), key.clone()));
+                if *expired && owner.is_none() {
+                    return Err(format!("the key {key} of no session ended with its session"));
+                }
+            }
             Change::NamespaceCreated { .. }
             | Change::NamespaceDeleted { .. }
-            | Change::ConfigPut { .. }
-            | Change::ConfigDeleted { .. } => {}
+            | Change::SessionOwns { .. } => {}
         }
         Ok(())
     }

@@ -45,6 +45,13 @@ fn name_of_success(success: &Success) -> &'static str {
         Success::Expired { waits: 0, .. } => "sessions expired",
         Success::Expired { .. } => "sessions and waits expired",
         Success::ExpireVoid => "expire void",
+        Success::Txn { succeeded: true, revision: Some(_), .. } => "txn succeeded and wrote",
+        Success::Txn { succeeded: true, revision: None, .. } => "txn succeeded and wrote nothing",
+        Success::Txn { succeeded: false, revision: Some(_), .. } => "txn failed and wrote",
+        Success::Txn { succeeded: false, revision: None, .. } => "txn failed and wrote nothing",
+        Success::Compacted { rows: 0, .. } => "nothing compacted",
+        Success::Compacted { more: true, .. } => "a slice compacted",
+        Success::Compacted { more: false, .. } => "all compacted",
     }
 }
 
@@ -72,13 +79,17 @@ fn name_of_rejection(rejection: &Rejection) -> &'static str {
         Rejection::StaleToken { held: None } => "stale token, free",
         Rejection::RevisionMismatch { current: Some(_) } => "revision mismatch",
         Rejection::RevisionMismatch { current: None } => "revision mismatch, absent",
+        Rejection::KeyNotFound => "key not found",
+        Rejection::RevisionCompacted { .. } => "revision compacted",
+        Rejection::FutureRevision { .. } => "future revision",
+        Rejection::TxnAnswerTooLarge { .. } => "txn answer too large",
         Rejection::ReplayKeyReused => "replay key reused",
         Rejection::ReplayAnswerNotKept => "replay answer not kept",
     }
 }
 
-/// Every name above, without the two whose bounds need thousands of entries: `bounds.rs` reaches those.
-const EXPECTED: [&str; 47] = [
+/// Every name above, without those whose bounds need thousands of entries or large values: `bounds.rs` reaches those.
+const EXPECTED: [&str; 57] = [
     "founded",
     "ticked",
     "namespace created",
@@ -104,6 +115,16 @@ const EXPECTED: [&str; 47] = [
     "sessions expired",
     "sessions and waits expired",
     "expire void",
+    "txn succeeded and wrote",
+    "txn succeeded and wrote nothing",
+    "txn failed and wrote",
+    "txn failed and wrote nothing",
+    "nothing compacted",
+    "a slice compacted",
+    "all compacted",
+    "key not found",
+    "revision compacted",
+    "future revision",
     "not founded",
     "namespace not found",
     "namespace not empty",
@@ -168,7 +189,8 @@ fn the_histories_grant_from_queues_for_every_reason() {
                     | Change::SessionCreated { .. }
                     | Change::ClaimQueued { .. }
                     | Change::ConfigPut { .. }
-                    | Change::ConfigDeleted { .. } => {}
+                    | Change::ConfigDeleted { .. }
+                    | Change::SessionOwns { .. } => {}
                 }
             }
             from_queue += grants;

@@ -107,7 +107,8 @@ impl Leader {
             Change::NamespaceCreated { .. }
             | Change::NamespaceDeleted { .. }
             | Change::ConfigPut { .. }
-            | Change::ConfigDeleted { .. } => {}
+            | Change::ConfigDeleted { .. }
+            | Change::SessionOwns { .. } => {}
         }
     }
 

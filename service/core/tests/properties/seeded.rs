@@ -10,7 +10,7 @@ use crate::replica::Replica;
 /// Seeds within which each bug must show.
 const SEEDS: u64 = 40;
 
-fn bugs() -> [(&'static str, SeededBugs); 5] {
+fn bugs() -> [(&'static str, SeededBugs); 8] {
     let none = SeededBugs::default();
     [
         ("session check dropped", SeededBugs { session_check_dropped: true, ..none }),
@@ -18,6 +18,9 @@ fn bugs() -> [(&'static str, SeededBugs); 5] {
         ("fifo by arrival", SeededBugs { fifo_by_arrival: true, ..none }),
         ("release by lock name", SeededBugs { release_by_lock_name: true, ..none }),
         ("replay re-evaluated", SeededBugs { replay_reevaluated: true, ..none }),
+        ("window one short", SeededBugs { window_one_short: true, ..none }),
+        ("compacted too low", SeededBugs { compacted_too_low: true, ..none }),
+        ("a revision for each write of a transaction", SeededBugs { txn_revision_each: true, ..none }),
     ]
 }
 

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use holdfast_core::domain::{
-    ClaimRef, ClaimState, ClaimView, ConfigEntry, ConfigItem, ConfigQuery, Counters, Fault, LiveSession,
-    LockRef, LockSummary, LockView, MemoryTables, Page, QueuedWait, SessionState, SessionView, View, WaitRef,
-    Waiter,
+    Change, ClaimRef, ClaimState, ClaimView, ConfigEntry, ConfigHistory, ConfigQuery, Counters, Event,
+    EventPage, Fault, LiveSession, LockRef, LockSummary, LockView, MemoryTables, Page, QueuedWait,
+    SessionState, SessionView, View, WaitRef, Waiter,
 };
 use holdfast_core::testing::{
-    CLAIMS, KEYS, LOCKS, Model, ModelClaim, ModelClaimState, ModelItem, ModelSession, NAMESPACES, SESSIONS,
+    CLAIMS, KEYS, LOCKS, Model, ModelClaim, ModelClaimState, ModelSession, NAMESPACES, SESSIONS,
 };
 use holdfast_core::{ClaimId, ConfigKey, FencingToken, LockName, NamespaceName, NodeId, Revision, SessionId};
 
@@ -54,8 +54,10 @@ fn namespaces() -> Vec<NamespaceName> {
 
 fn locks() -> Vec<LockRef> {
     let of = |namespace: NamespaceName| {
+        let elections = names(&LOCKS, |text| LockName::election(&text));
         names(&LOCKS, LockName::new)
             .into_iter()
+            .chain(elections)
             .map(move |lock| LockRef { namespace: namespace.clone(), lock })
     };
     namespaces().into_iter().flat_map(of).collect()
@@ -78,18 +80,127 @@ pub(crate) fn equal_now(replica: &Replica, model: &Model) -> Seen {
         equal_lock_lists(&view, model, &namespace)?;
         equal_config(&view, model, &namespace, None)?;
     }
-    Ok(())
+    equal_due(&view, model)
 }
 
-/// The config at every revision that there was.
+/// The config at every revision that there was, the versions of every key, and what can be watched from every revision.
 pub(crate) fn equal_history(replica: &Replica, model: &Model) -> Seen {
     let view = replica.view();
-    for at in 0..=model.revision.as_u64() {
+    for at in (0..=model.revision.as_u64()).map(Revision::new) {
         for namespace in namespaces() {
-            equal_config(&view, model, &namespace, Some(Revision::new(at)))?;
+            equal_config(&view, model, &namespace, Some(at))?;
+            equal_config_changes(&view, model, &namespace, at)?;
+        }
+        equal_logged_changes(&view, model, at)?;
+    }
+    for namespace in namespaces() {
+        for key in names(&KEYS, ConfigKey::new) {
+            equal_versions(&view, model, &namespace, &key)?;
         }
     }
     Ok(())
+}
+
+/// What a leader finds due: something exactly while a compaction without a limit of rows would drop something.
+fn equal_due(view: &View<'_, MemoryTables>, model: &Model) -> Seen {
+    for later_ms in [0, 1, 1_000] {
+        let now = model.clock.after_ms(later_ms);
+        let due = view.compaction_due(now).map_err(|fault| fault.to_string())?;
+        let dropped = model.would_compact(now);
+        if due.is_some() != dropped {
+            return Err(format!("{due:?} is due at {now:?}, the model would drop something: {dropped}"));
+        }
+    }
+    Ok(())
+}
+
+fn equal_versions(
+    view: &View<'_, MemoryTables>,
+    model: &Model,
+    namespace: &NamespaceName,
+    key: &ConfigKey,
+) -> Seen {
+    let (mut real, mut before) = (Vec::new(), None);
+    loop {
+        let page = view.config_history(namespace, key, before, PAGE).map_err(|fault| fault.to_string())?;
+        let ConfigHistory { versions, next } = page;
+        real.extend(versions);
+        match next {
+            Some(last) => before = Some(last),
+            None => break,
+        }
+    }
+    same(|| format!("versions of {namespace}/{key}"), Ok(real), &model.config_versions(namespace, key))
+}
+
+/// Everything after a revision that a watch reads back, page by page.
+fn watched(
+    mut page: impl FnMut(Revision) -> Result<EventPage, Fault>,
+    after: Revision,
+    end: Revision,
+) -> Result<Vec<Event>, Fault> {
+    let (mut events, mut seen) = (Vec::new(), after);
+    while seen < end {
+        let page = page(seen)?;
+        assert!(seen < page.seen, "a page that goes nowhere");
+        events.extend(page.events);
+        seen = page.seen;
+    }
+    Ok(events)
+}
+
+fn equal_config_changes(
+    view: &View<'_, MemoryTables>,
+    model: &Model,
+    namespace: &NamespaceName,
+    after: Revision,
+) -> Seen {
+    if after < model.compacted {
+        return Ok(());
+    }
+    let wanted = |key: &ConfigKey| key.as_str().starts_with("app");
+    let of_watch =
+        model.versions.iter().filter(|v| after < v.revision && v.namespace == *namespace && wanted(&v.key));
+    let mut expected: Vec<Event> = of_watch
+        .map(|v| {
+            let namespace = namespace.clone();
+            let change = match &v.item {
+                Some(item) => Change::ConfigPut { namespace, item: item.to_item(&v.key) },
+                None => Change::ConfigDeleted { namespace, key: v.key.clone(), expired: v.expired },
+            };
+            Event { revision: v.revision, change }
+        })
+        .collect();
+    // Changes of one revision come in the order of keys, whatever the order of the operations that made them.
+    expected.sort_by_key(|event| (event.revision, key_of(&event.change)));
+    let real = watched(|seen| view.config_events(namespace, seen, wanted), after, model.revision);
+    same(|| format!("changes of {namespace} after {after}"), real, &expected)
+}
+
+fn key_of(change: &Change) -> Option<ConfigKey> {
+    match change {
+        Change::ConfigPut { item, .. } => Some(item.key.clone()),
+        Change::ConfigDeleted { key, .. } => Some(key.clone()),
+        Change::NamespaceCreated { .. }
+        | Change::NamespaceDeleted { .. }
+        | Change::SessionCreated { .. }
+        | Change::SessionEnded { .. }
+        | Change::ClaimQueued { .. }
+        | Change::ClaimGranted { .. }
+        | Change::ClaimEnded { .. }
+        | Change::SessionOwns { .. } => None,
+    }
+}
+
+fn equal_logged_changes(view: &View<'_, MemoryTables>, model: &Model, after: Revision) -> Seen {
+    if after < model.log_dropped {
+        return Ok(());
+    }
+    let later = model.log.iter().filter(|(revision, _, _)| after < *revision);
+    let expected: Vec<Event> =
+        later.map(|(revision, _, change)| Event { revision: *revision, change: change.clone() }).collect();
+    let real = watched(|seen| view.logged_events(seen, |_| true), after, model.revision);
+    same(|| format!("changes of locks and sessions after {after}"), real, &expected)
 }
 
 fn equal_meta(replica: &Replica, view: &View<'_, MemoryTables>, model: &Model) -> Seen {
@@ -98,9 +209,12 @@ fn equal_meta(replica: &Replica, view: &View<'_, MemoryTables>, model: &Model) -
         return Err(format!("the row has {meta:?}, the machine {:?}", replica.machine.meta()));
     }
     let identity = meta.cluster_id.clone().map(|id| (id, meta.history_id));
-    let real = (meta.revision, meta.time, identity, meta.members);
-    let expected = (model.revision, model.clock, model.identity.clone(), model.members.clone());
+    let compacted = (meta.compacted_revision, meta.events_compacted_revision);
+    let real = (meta.revision, meta.time, identity, meta.members, compacted);
+    let compacted = (model.compacted, model.log_dropped);
+    let expected = (model.revision, model.clock, model.identity.clone(), model.members.clone(), compacted);
     same(|| "meta".to_owned(), Ok(real), &expected)?;
+    let (superseded, history_bytes) = model.superseded_totals();
     let counters = Counters {
         namespaces: model.namespaces.len() as u64,
         sessions: model.sessions.len() as u64,
@@ -112,6 +226,9 @@ fn equal_meta(replica: &Replica, view: &View<'_, MemoryTables>, model: &Model) -
         replay_bytes: model.replay_bytes(),
         // A number that only the rows need.
         replay_next: meta.counters.replay_next,
+        superseded,
+        history_bytes,
+        events: model.log.len() as u64,
     };
     same(|| "counters".to_owned(), Ok(meta.counters), &counters)?;
     if model.identity.is_some() {
@@ -151,7 +268,7 @@ fn session_sight(model: &Model, session: &ModelSession) -> SessionView {
         create_revision: session.create_revision,
         spec: session.spec.clone(),
         made_by: session.made_by.clone(),
-        owned: model.session_claims(&session.id).len() as u64,
+        owned: model.owned(&session.id),
         age_ms: model.clock.ms_since(session.at),
     }
 }
@@ -278,7 +395,8 @@ fn equal_waits(view: &View<'_, MemoryTables>, model: &Model) -> Seen {
 fn equal_lock_lists(view: &View<'_, MemoryTables>, model: &Model, namespace: &NamespaceName) -> Seen {
     for prefix in PREFIXES {
         let mut expected = Vec::new();
-        for lock in model.known_locks().into_iter().filter(|l| l.namespace == *namespace) {
+        let locks = model.known_locks().into_iter().filter(|l| l.lock.as_election().is_none());
+        for lock in locks.filter(|l| l.namespace == *namespace) {
             let Some(sight) = model.lock(&lock) else { continue };
             let (holders, queued) = (sight.holders.len() as u64, sight.queue.len() as u64);
             let forgotten = sight.last_token == FencingToken::default();
@@ -307,16 +425,17 @@ fn equal_config(
 ) -> Seen {
     let model_at = at.unwrap_or(model.revision);
     for key in names(&KEYS, ConfigKey::new) {
-        let item = |item: ModelItem| ConfigItem {
-            key: key.clone(),
-            value: item.value,
-            content_type: item.content_type,
-            create_revision: item.create_revision,
-            mod_revision: item.mod_revision,
-            version: item.version,
-        };
-        let expected = model.config_at(namespace, &key, model_at).map(item);
-        same(|| format!("{namespace}/{key} at {at:?}"), view.config_get(namespace, &key, at), &expected)?;
+        let what = || format!("{namespace}/{key} at {at:?}");
+        if let Some(at) = at {
+            let expected = model.config_kept_at(namespace, &key, at);
+            same(what, view.config_at(namespace, &key, at, model.compacted), &expected)?;
+        } else {
+            let expected = model.config_at(namespace, &key, model_at).map(|item| item.to_item(&key));
+            same(what, view.config_get(namespace, &key), &expected)?;
+        }
+    }
+    if model_at < model.compacted {
+        return Ok(());
     }
     for prefix in PREFIXES {
         for with_values in [true, false] {
@@ -330,6 +449,8 @@ fn equal_config(
                     create_revision: item.create_revision,
                     mod_revision: item.mod_revision,
                     version: item.version,
+                    session: item.session,
+                    managed_by: item.managed_by,
                 })
                 .collect();
             let real = all(|after| {

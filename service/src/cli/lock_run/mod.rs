@@ -59,9 +59,13 @@ Exit codes:
   127  the command was not found
   128 + N  signal N came while waiting";
 
+/// What the help says after the flags.
+pub(super) fn notes(examples: &str) -> String {
+    format!("Examples:\n{examples}\n\n{EXIT_CODES}")
+}
+
 /// The flags of `lock run` and `elect run`.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXIT_CODES)]
 pub(super) struct RunArgs {
     /// Its name
     #[arg(value_name = "NAME", value_parser = name)]
@@ -72,7 +76,7 @@ pub(super) struct RunArgs {
     /// How long to wait for it: a time, 0 to try only once, or `forever`
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = wait)]
     wait: Wait,
-    /// How long the command may take to end between TERM and KILL [default: 5s, or a third of --ttl if that is less]
+    /// How long the command may take to end after TERM [default: 5s, or a third of --ttl if less]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     kill_after: Option<Duration>,
     /// What other people see beside it while it is held, and while this waits for it

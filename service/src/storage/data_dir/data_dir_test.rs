@@ -1,6 +1,7 @@
 //! First starts, identities and refusals; and each place where a crash can interrupt a first start or a swap.
 
 use super::{CURRENT_STATE, DataDir, Expected, FIRST_START, IDENTITY, IDENTITY_RECORD, Identity, OpenError};
+use crate::storage::record::HEADER_LEN;
 use crate::storage::state_db::StateDb;
 use crate::storage::testing::copy_dir;
 use holdfast_core::NodeId;
@@ -128,11 +129,30 @@ fn only_the_founder_of_a_cluster_may_go_on_founding_it() {
 #[test]
 fn a_newer_directory_is_refused_by_name() {
     let (_dir, root, _) = used();
-    let newer = super::Kind { version: 2, ..IDENTITY_RECORD };
+    let newer = super::Kind { version: 3, ..IDENTITY_RECORD };
     fs::write(root.join(IDENTITY), newer.seal(IDENTITY.as_bytes(), |out| out.push(0))).unwrap();
     let error = open(&root).unwrap_err();
-    let reason = "data directory format 2 is newer than 1, the newest this build reads";
+    let reason = "data directory format 3 is newer than 2, the newest this build reads";
     assert_eq!(error.to_string(), format!("{}: {reason}", root.join(IDENTITY).display()));
+}
+
+#[test]
+fn a_directory_from_before_the_first_release_is_refused_by_name_and_kept() {
+    let (_dir, root, _) = used();
+    let intact = fs::read(root.join(IDENTITY)).unwrap();
+    let older = super::Kind { version: 1, ..IDENTITY_RECORD };
+    let payload = &intact[HEADER_LEN..];
+    let older = older.seal(IDENTITY.as_bytes(), |out| out.extend_from_slice(payload));
+    fs::write(root.join(IDENTITY), &older).unwrap();
+    let error = open(&root).unwrap_err();
+    assert!(matches!(&error, OpenError::Older { found: 1, .. }), "{error}");
+    let text = error.to_string();
+    let place = root.join(IDENTITY).display().to_string();
+    assert!(text.starts_with(&format!("{place}: data directory format 1 is older than 2")), "{text}");
+    assert_eq!(fs::read(root.join(IDENTITY)).unwrap(), older);
+    // It is the version alone that is refused.
+    fs::write(root.join(IDENTITY), intact).unwrap();
+    open(&root).unwrap();
 }
 
 #[test]
@@ -168,7 +188,7 @@ fn golden_bytes_of_the_identity() {
     super::write_identity(&root, &identity).unwrap();
     assert_eq!(super::read_identity(&root).unwrap(), identity);
     let bytes = fs::read(root.join(IDENTITY)).unwrap();
-    assert_eq!(bytes[0], 1);
+    assert_eq!(bytes[0], 2);
     assert_eq!(bytes[5..], [5, 1, b'n', 1, 1, b'c', 1]);
     super::write_pointer(&root, "0000000000000001").unwrap();
     let bytes = fs::read(root.join(CURRENT_STATE)).unwrap();

@@ -1,9 +1,7 @@
-//! `holdfast cluster` against three real nodes, each command as a table and as JSON.
-
-use std::process::{Command, Output, Stdio};
+//! `holdfast cluster` against four real nodes, each command as a table and as JSON.
 
 use anyhow::{Context, Result, ensure};
-use holdfast_tests::harness::{Binary, Cluster, NodeOptions};
+use holdfast_tests::harness::{Cluster, NodeOptions, Shell};
 use serde_json::Value;
 
 /// The documented exit codes that these commands end with.
@@ -12,49 +10,25 @@ const NOT_FOUND: i32 = 3;
 const CONFLICT: i32 = 4;
 const UNAVAILABLE: i32 = 5;
 
-/// The command line of one user.
-struct Shell {
-    binary: Binary,
-    endpoint: String,
-}
+/// The `cluster` commands of one user.
+struct ClusterShell(Shell);
 
-impl Shell {
-    fn run(&self, args: &[&str]) -> Result<Output> {
-        let command = Command::new(self.binary.path())
-            .arg("cluster")
-            .args(args)
-            .env("HOLDFAST_ENDPOINT", &self.endpoint)
-            .stdin(Stdio::null())
-            .output();
-        command.with_context(|| format!("run holdfast cluster {args:?}"))
-    }
-
-    /// What a command prints that succeeds.
+impl ClusterShell {
     fn table(&self, args: &[&str]) -> Result<String> {
-        let output = self.run(args)?;
-        let (text, complaint) = texts(&output);
-        ensure!(output.status.success(), "holdfast cluster {args:?}: {}: {complaint}", output.status);
-        Ok(text)
+        self.0.text(&of_cluster(args))
     }
 
     fn json(&self, args: &[&str]) -> Result<Value> {
-        let text = self.table(&[args, &["-o", "json"]].concat())?;
-        serde_json::from_str(&text).with_context(|| format!("holdfast cluster {args:?} printed {text}"))
+        self.0.json(&of_cluster(args))
     }
 
-    /// What a command says that fails with this exit code.
     fn refusal(&self, code: i32, args: &[&str]) -> Result<String> {
-        let output = self.run(args)?;
-        let (text, complaint) = texts(&output);
-        ensure!(output.status.code() == Some(code), "{args:?}: {}: {text}{complaint}", output.status);
-        ensure!(text.is_empty(), "{args:?} failed and printed {text}");
-        Ok(complaint)
+        self.0.refusal(code, &of_cluster(args))
     }
 }
 
-fn texts(output: &Output) -> (String, String) {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (text(&output.stdout), text(&output.stderr))
+fn of_cluster<'a>(args: &[&'a str]) -> Vec<&'a str> {
+    [&["cluster"], args].concat()
 }
 
 /// The columns of a member's row.
@@ -71,7 +45,7 @@ fn role(view: &Value, id: &str) -> Value {
 
 #[tokio::test]
 async fn the_commands_form_a_cluster_show_it_and_change_it() -> Result<()> {
-    let cluster = Cluster::launch(3, &NodeOptions::default()).await?;
+    let cluster = Cluster::launch(4, &NodeOptions::default()).await?;
     match form_and_change(&cluster).await {
         Ok(()) => Ok(()),
         Err(error) => Err(cluster.explain(error)),
@@ -81,11 +55,11 @@ async fn the_commands_form_a_cluster_show_it_and_change_it() -> Result<()> {
 async fn form_and_change(cluster: &Cluster) -> Result<()> {
     let endpoints = cluster.endpoints();
     let mut ids = Vec::new();
-    for index in 0..3 {
+    for index in 0..4 {
         ids.push(cluster.status(index).await?.this.id);
     }
-    let [n0, n1, n2] = &ids[..] else { anyhow::bail!("three nodes") };
-    let shell = Shell { binary: Binary::locate()?, endpoint: endpoints[0].clone() };
+    let [n0, n1, n2, n3] = &ids[..] else { anyhow::bail!("four nodes") };
+    let shell = ClusterShell(Shell::at(&endpoints[..1])?);
 
     // Before there is a cluster.
     let waiting = shell.table(&["status"])?;
@@ -109,10 +83,13 @@ async fn form_and_change(cluster: &Cluster) -> Result<()> {
     ensure!(added.contains("is a learner") && added.contains("cluster promote n1"), "{added}");
     promote_once_caught_up(&shell, n1)?;
     let bare = endpoints[2].trim_start_matches("http://");
-    let output = shell.run(&["add", "--wait", bare])?;
-    let (text, progress) = texts(&output);
-    ensure!(output.status.success() && text.contains(&format!("n2 ({n2}) votes")), "{text}{progress}");
-    ensure!(progress.contains("n2: "), "the progress is shown: {progress}");
+    let output = shell.0.run(&["cluster", "add", "--wait", bare])?;
+    let (text, progress) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
+    ensure!(output.status.success() && text == format!("n2 ({n2}) votes\n"), "{text}{progress}");
+    ensure!(progress.contains("n2: "), "the progress is told: {progress}");
+    // On a terminal the same words change in one line, which is gone at the end.
+    let screen = shell.0.screen(&["cluster", "add", "--wait", &endpoints[3]])?;
+    ensure!(screen.contains("n3: ") && screen.ends_with(&format!("n3 ({n3}) votes\n")), "{screen:?}");
     let again = shell.json(&["add", "--wait", bare])?;
     ensure!(role(&again, n2) == "voter", "{again}");
 
@@ -121,22 +98,23 @@ async fn form_and_change(cluster: &Cluster) -> Result<()> {
 }
 
 /// A learner may need a moment: the refusal says so, and that is all that may be refused.
-fn promote_once_caught_up(shell: &Shell, learner: &str) -> Result<()> {
+fn promote_once_caught_up(shell: &ClusterShell, learner: &str) -> Result<()> {
     for _ in 0..100 {
-        let output = shell.run(&["promote", "n1"])?;
-        let (text, complaint) = texts(&output);
+        let output = shell.0.run(&["cluster", "promote", "n1"])?;
+        let (text, complaint) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
         if output.status.success() {
             ensure!(text.contains(&format!("n1 ({learner}) votes")), "{text}");
             // By its id, as JSON, and without an effect.
             ensure!(role(&shell.json(&["promote", learner])?, learner) == "voter");
             return Ok(());
         }
+        ensure!(output.status.code() == Some(CONFLICT), "{}: {complaint}", output.status);
         ensure!(complaint.contains("not-caught-up") || complaint.contains("change-in-flight"), "{complaint}");
     }
     anyhow::bail!("n1 did not catch up")
 }
 
-fn show_and_hand_over(shell: &Shell, endpoints: &[String], n1: &str, n2: &str) -> Result<()> {
+fn show_and_hand_over(shell: &ClusterShell, endpoints: &[String], n1: &str, n2: &str) -> Result<()> {
     // A follower answers with what the leader knows; a dead endpoint is passed over.
     let list = format!("127.0.0.1:1,{}", endpoints[1]);
     let table = shell.table(&["status", "--endpoint", &list])?;
@@ -158,7 +136,7 @@ fn show_and_hand_over(shell: &Shell, endpoints: &[String], n1: &str, n2: &str) -
     Ok(())
 }
 
-fn remove_and_refuse(shell: &Shell, endpoints: &[String], n1: &str, n2: &str) -> Result<()> {
+fn remove_and_refuse(shell: &ClusterShell, endpoints: &[String], n1: &str, n2: &str) -> Result<()> {
     let complaint = shell.refusal(NOT_FOUND, &["remove", "n9"])?;
     ensure!(complaint.contains("n9") && complaint.contains(&format!("n2 ({n2})")), "{complaint}");
     let removed = shell.table(&["remove", "n2"])?;
@@ -167,9 +145,10 @@ fn remove_and_refuse(shell: &Shell, endpoints: &[String], n1: &str, n2: &str) ->
     ensure!(complaint.contains("removed") && complaint.contains("empty data directory"), "{complaint}");
     let removed = shell.json(&["remove", n1])?;
     ensure!(
-        role(&removed, n1) == Value::Null && removed["members"].as_array().map(Vec::len) == Some(1),
+        role(&removed, n1) == Value::Null && removed["members"].as_array().map(Vec::len) == Some(2),
         "{removed}"
     );
+    shell.table(&["remove", "n3"])?;
     let complaint = shell.refusal(CONFLICT, &["remove", "n0"])?;
     ensure!(complaint.contains("last-voter") && complaint.contains("next:"), "{complaint}");
 

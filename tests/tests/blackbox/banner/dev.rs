@@ -11,6 +11,8 @@ use holdfast_tests::harness::{Binary, PortReservation, Scratch, Seen, poll};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use super::readme::readme;
+
 /// Bound on a start on a loaded machine.
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// What the command promises for its stop.
@@ -215,7 +217,7 @@ async fn the_lines_of_the_banner_work_twice_and_again_on_resumed_data() -> Resul
 async fn the_tour_of_the_readme_is_the_one_of_the_banner() -> Result<()> {
     let scratch = Scratch::new()?;
     let dev = Dev::start(scratch.path(), &[]).await?;
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md"))?;
+    let readme = readme()?;
     let port = |index: u16| format!(":{}/", dev.base_port + 10 * index);
     let as_printed = |line: String| {
         line.replace(":7700/", &port(0)).replace(":7710/", &port(1)).replace(":7720/", &port(2))

@@ -159,20 +159,25 @@ async fn a_directory_that_cannot_be_written_is_not_lost_data() {
 }
 
 #[tokio::test]
-async fn a_newer_or_damaged_identity_is_refused_by_name() {
+async fn a_newer_older_or_damaged_identity_is_refused_by_name() {
     let used = Used::new().await;
     let identity = used.dir().join("identity");
     let good = std::fs::read(&identity).expect("the identity");
-    // Version, checksum over name, version and payload, payload: a version that a later build would write.
-    let mut newer = good.clone();
-    newer[0] += 1;
-    let sum = crc32c(&[b"identity".as_slice(), &newer[..1], &newer[5..]].concat());
+    // Version, checksum over name, version and payload, payload.
     let own = crc32c(&[b"identity".as_slice(), &good[..1], &good[5..]].concat());
     assert_eq!(good[1..5], own.to_le_bytes(), "the format of the identity is another one");
-    newer[1..5].copy_from_slice(&sum.to_le_bytes());
-    std::fs::write(&identity, &newer).expect("the identity is written");
-    let message = used.refused(&[], 13, "data-newer", &identity).await;
-    assert!(message.contains("format 2") && message.contains('1'), "{message}");
+    for (version, code, ending, told) in [
+        (good[0] + 1, 13, "data-newer", "format 3 is newer than 2"),
+        (good[0] - 1, 16, "data-older", "format 1 is older than 2"),
+    ] {
+        let mut other = good.clone();
+        other[0] = version;
+        let sum = crc32c(&[b"identity".as_slice(), &other[..1], &other[5..]].concat());
+        other[1..5].copy_from_slice(&sum.to_le_bytes());
+        std::fs::write(&identity, &other).expect("the identity is written");
+        let message = used.refused(&[], code, ending, &identity).await;
+        assert!(message.contains(told), "{told} expected in {message}");
+    }
 
     for at in 0..good.len() {
         // Each start costs some time; the first bytes are the envelope, and all others are alike.

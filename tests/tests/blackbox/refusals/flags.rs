@@ -38,6 +38,10 @@ async fn a_bad_flag_is_named() {
         ("--raft-election-ms-max", "400", "--raft-election-ms-max"),
         ("--raft-election-ms-max", "60001", "--raft-election-ms-max"),
         ("--raft-snapshot-entries", "0", "--raft-snapshot-entries"),
+        ("--compaction-period-ms", "1", "--compaction-period-ms"),
+        ("--found-history-versions", "0", "--found-history-versions"),
+        ("--found-history-bytes", "0", "--found-history-bytes"),
+        ("--found-events-ms", "0", "--found-events-ms"),
         ("--config", "/nonexistent/holdfast.yaml", "/nonexistent/holdfast.yaml"),
     ] {
         let ended = run(&with(&good, flag, value), &[]).await;

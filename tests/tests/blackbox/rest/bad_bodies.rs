@@ -14,6 +14,10 @@ fn json_requests() -> Vec<(&'static str, String)> {
         ("PUT", format!("{LOCK}/claims/bad")),
         ("POST", format!("{LOCK}/claims")),
         ("POST", format!("{LOCK}/force-release")),
+        ("PUT", "/v1/namespaces/default/elections/bad/candidates/bad".to_owned()),
+        ("POST", "/v1/namespaces/default/elections/bad/candidates".to_owned()),
+        ("POST", "/v1/namespaces/default/rollback/bad".to_owned()),
+        ("POST", "/v1/namespaces/default/txn".to_owned()),
         ("PUT", "/v1/namespaces/bad".to_owned()),
         ("POST", "/v1/cluster/bootstrap".to_owned()),
         ("POST", "/v1/cluster/members".to_owned()),
@@ -67,6 +71,8 @@ async fn a_wrong_field_is_pointed_at() {
     let [follower, leader] = fixture.both().await;
     let claim = || ask("PUT", format!("{LOCK}/claims/bad"));
     let session = || ask("PUT", "/v1/sessions/bad");
+    let rollback = || ask("POST", "/v1/namespaces/default/rollback/bad");
+    let candidate = || ask("PUT", "/v1/namespaces/default/elections/bad/candidates/bad");
     let force = || ask("POST", format!("{LOCK}/force-release"));
     let labels: serde_json::Map<String, Value> = (0..33).map(|n| (format!("l{n}"), json!("v"))).collect();
     let long = "x".repeat(257);
@@ -99,6 +105,10 @@ async fn a_wrong_field_is_pointed_at() {
         (claim(), json!({ "ttl_ms": 1_000, "permits": -2 }), "/permits", 400, "invalid-field"),
         (claim(), json!({ "ttl_ms": 1_000, "of": 2 }), "/of", 400, "invalid-field"),
         (claim(), json!({ "ttl_ms": 1_000, "label": long }), "/label", 400, "invalid-field"),
+        (rollback(), json!({ "to_revision": "1" }), "/to_revision", 400, "invalid-field"),
+        (rollback(), json!({ "to_revision": -1 }), "/to_revision", 400, "invalid-field"),
+        (candidate(), json!({ "ttl_ms": 999 }), "/ttl_ms", 422, "out-of-range"),
+        (candidate(), json!({ "ttl_ms": 1_000, "mode": "shared" }), "/mode", 400, "invalid-field"),
         (force(), json!({ "fencing_token": "1", "reason": "x" }), "/fencing_token", 400, "invalid-field"),
         (
             force(),

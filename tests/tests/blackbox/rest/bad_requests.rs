@@ -36,10 +36,12 @@ async fn a_bad_name_is_refused_wherever_it_stands() {
                 refused(&door, ask(method, &session), 400, "invalid-name").await;
             }
             refused(&door, ask("POST", format!("{session}/keepalive")), 400, "invalid-name").await;
-            let claim = format!("{NAMESPACE}/locks/bad/claims/{id}");
-            refused(&door, ask("PUT", &claim).json(&claim_body()), 400, "invalid-name").await;
-            refused(&door, ask("GET", &claim), 400, "invalid-name").await;
-            refused(&door, ask("DELETE", &claim), 400, "invalid-name").await;
+            for claims in ["locks/bad/claims", "elections/bad/candidates"] {
+                let claim = format!("{NAMESPACE}/{claims}/{id}");
+                refused(&door, ask("PUT", &claim).json(&claim_body()), 400, "invalid-name").await;
+                refused(&door, ask("GET", &claim), 400, "invalid-name").await;
+                refused(&door, ask("DELETE", &claim), 400, "invalid-name").await;
+            }
         }
         for label in labels {
             let namespace = format!("/v1/namespaces/{label}");
@@ -48,9 +50,17 @@ async fn a_bad_name_is_refused_wherever_it_stands() {
             }
             refused(&door, ask("GET", format!("{namespace}/config")), 400, "invalid-name").await;
             refused(&door, ask("PUT", format!("{namespace}/config/a")).body("x"), 400, "invalid-name").await;
-            refused(&door, ask("GET", format!("{namespace}/locks/a")), 400, "invalid-name").await;
+            for place in ["locks/a", "elections/a", "history/a", "diff/a?from=1"] {
+                refused(&door, ask("GET", format!("{namespace}/{place}")), 400, "invalid-name").await;
+            }
+            refused(&door, ask("POST", format!("{namespace}/txn")).json(&json!({})), 400, "invalid-name")
+                .await;
         }
-        for reserved in ["/v1/sessions/c-1".to_owned(), format!("{NAMESPACE}/locks/bad/claims/c-1")] {
+        for reserved in [
+            "/v1/sessions/c-1".to_owned(),
+            format!("{NAMESPACE}/locks/bad/claims/c-1"),
+            format!("{NAMESPACE}/elections/bad/candidates/c-1"),
+        ] {
             refused(&door, ask("PUT", reserved).json(&claim_body()), 400, "invalid-name").await;
         }
     }
@@ -95,6 +105,10 @@ async fn a_bad_lock_name_or_key_is_refused() {
     ];
     for door in fixture.both().await {
         for lock in locks {
+            let election = format!("{NAMESPACE}/elections/{lock}");
+            refused(&door, ask("GET", &election), 400, "invalid-name").await;
+            let candidate = ask("PUT", format!("{election}/candidates/a")).json(&claim_body());
+            refused(&door, candidate, 400, "invalid-name").await;
             let lock = format!("{NAMESPACE}/locks/{lock}");
             refused(&door, ask("GET", &lock), 400, "invalid-name").await;
             refused(&door, ask("PUT", format!("{lock}/claims/a")).json(&claim_body()), 400, "invalid-name")
@@ -104,6 +118,11 @@ async fn a_bad_lock_name_or_key_is_refused() {
                 .await;
         }
         for key in keys {
+            refused(&door, ask("GET", format!("{NAMESPACE}/history/{key}")), 400, "invalid-name").await;
+            refused(&door, ask("GET", format!("{NAMESPACE}/diff/{key}?from=1")), 400, "invalid-name").await;
+            let rollback =
+                ask("POST", format!("{NAMESPACE}/rollback/{key}")).json(&json!({ "to_revision": 1 }));
+            refused(&door, rollback, 400, "invalid-name").await;
             let key = format!("{NAMESPACE}/config/{key}");
             refused(&door, ask("PUT", &key).body("x"), 400, "invalid-name").await;
             refused(&door, ask("GET", &key), 400, "invalid-name").await;
@@ -151,6 +170,13 @@ async fn an_unknown_route_and_a_wrong_method_say_what_there_is() {
             "/v1/namespaces/default/locks/",
             "/v1/namespaces/default/lock-sets/a",
             "/v1/namespaces/default/locks/a/claims/",
+            "/v1/namespaces/default/locks/a/candidates",
+            "/v1/namespaces/default/elections",
+            "/v1/namespaces/default/elections/a/claims",
+            "/v1/namespaces/default/elections/a/force-release",
+            "/v1/namespaces/default/history",
+            "/v1/namespaces/default/history/",
+            "/v1/namespaces/default/txn/a",
             "/v1/cluster/",
             "/v1/cluster/nowhere",
             "/livez",
@@ -174,6 +200,13 @@ async fn an_unknown_route_and_a_wrong_method_say_what_there_is() {
             ("/v1/namespaces/default/locks/a/claims/a", "GET PUT DELETE"),
             ("/v1/namespaces/default/config", "GET"),
             ("/v1/namespaces/default/config/a", "GET PUT DELETE"),
+            ("/v1/namespaces/default/history/a", "GET"),
+            ("/v1/namespaces/default/diff/a", "GET"),
+            ("/v1/namespaces/default/rollback/a", "POST"),
+            ("/v1/namespaces/default/txn", "POST"),
+            ("/v1/namespaces/default/elections/a", "GET"),
+            ("/v1/namespaces/default/elections/a/candidates", "POST"),
+            ("/v1/namespaces/default/elections/a/candidates/a", "GET PUT DELETE"),
             ("/v1/cluster", "GET"),
             ("/v1/cluster/bootstrap", "POST"),
             ("/v1/cluster/members", "POST"),
@@ -210,7 +243,8 @@ async fn a_query_that_is_not_understood_is_refused() {
     let fixture = Fixture::alone().await;
     for door in fixture.both().await {
         door.send(ask("PUT", format!("{NAMESPACE}/config/queried")).body("x")).await;
-        let reads = ["config/queried", "locks/a", "locks/a/claims/a"];
+        let reads =
+            ["config/queried", "locks/a", "locks/a/claims/a", "elections/a", "elections/a/candidates/a"];
         for read in reads {
             for query in
                 ["at_revison=1", "consistency=strong", "min_revision=x", "min_revision=-1", "limit=1"]
@@ -244,6 +278,9 @@ async fn a_query_that_is_not_understood_is_refused() {
                 refused(&door, ask("GET", format!("{list}?{query}")), 422, "out-of-range").await;
             }
         }
+        for list in &lists[..3] {
+            refused(&door, ask("GET", format!("{list}?at_revision=1")), 400, "invalid-field").await;
+        }
         let future = format!("{NAMESPACE}/config?cursor={}.a", (1_u64 << 53) - 1);
         refused(&door, ask("GET", future), 400, "future-revision").await;
         for (method, target) in [
@@ -257,6 +294,9 @@ async fn a_query_that_is_not_understood_is_refused() {
             ("DELETE", "/v1/namespaces/queried?x=1".to_owned()),
             ("PUT", format!("{NAMESPACE}/locks/queried/claims/a?ttl_ms=60000")),
             ("DELETE", format!("{NAMESPACE}/locks/queried/claims/a?x=1")),
+            ("POST", format!("{NAMESPACE}/rollback/queried?to_revision=1")),
+            ("POST", format!("{NAMESPACE}/txn?x=1")),
+            ("PUT", format!("{NAMESPACE}/elections/queried/candidates/a?x=1")),
             ("GET", "/v1/cluster?x=1".to_owned()),
         ] {
             let request = ask(method, &target);
@@ -298,7 +338,8 @@ async fn a_header_that_is_not_understood_is_refused() {
         refused(&door, put().header("Content-Type", long_type), 400, "invalid-header").await;
         let both = put().header("If-Match", "\"1\"").header("If-None-Match", "*");
         refused(&door, both, 400, "invalid-header").await;
-        for name in ["If-Match", "Holdfast-Guard", "Idempotency-Key", "Content-Type"] {
+        refused(&door, put().header("Holdfast-Guard", "election=a b; token=1"), 400, "invalid-name").await;
+        for name in ["If-Match", "Holdfast-Guard", "Holdfast-Managed-By", "Idempotency-Key", "Content-Type"] {
             let value = match name {
                 "If-Match" => "*",
                 "Holdfast-Guard" => "lock=a; token=1",

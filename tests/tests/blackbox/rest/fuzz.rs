@@ -19,7 +19,7 @@ const REQUESTS_MIN: usize = 600;
 const SENDERS: u64 = 6;
 
 const METHODS: [&str; 8] = ["GET", "PUT", "POST", "DELETE", "PATCH", "OPTIONS", "X", "put"];
-const SEGMENTS: [&str; 26] = [
+const SEGMENTS: [&str; 32] = [
     "v1",
     "namespaces",
     "default",
@@ -28,6 +28,12 @@ const SEGMENTS: [&str; 26] = [
     "config",
     "sessions",
     "keepalive",
+    "history",
+    "diff",
+    "rollback",
+    "txn",
+    "elections",
+    "candidates",
     "cluster",
     "members",
     "promote",
@@ -47,7 +53,7 @@ const SEGMENTS: [&str; 26] = [
     "%",
     "0000000000000001",
 ];
-const ROUTES: [&str; 11] = [
+const ROUTES: [&str; 18] = [
     "/v1/namespaces/a",
     "/v1/sessions",
     "/v1/sessions/a",
@@ -58,9 +64,16 @@ const ROUTES: [&str; 11] = [
     "/v1/namespaces/default/locks/a/force-release",
     "/v1/namespaces/default/config",
     "/v1/namespaces/default/config/a/b",
+    "/v1/namespaces/default/history/a/b",
+    "/v1/namespaces/default/diff/a/b",
+    "/v1/namespaces/default/rollback/a/b",
+    "/v1/namespaces/default/txn",
+    "/v1/namespaces/default/elections/a",
+    "/v1/namespaces/default/elections/a/candidates",
+    "/v1/namespaces/default/elections/a/candidates/b",
     "/v1/cluster",
 ];
-const QUERIES: [&str; 10] = [
+const QUERIES: [&str; 15] = [
     "",
     "at_revision=1",
     "at_revision=18446744073709551615",
@@ -69,16 +82,24 @@ const QUERIES: [&str; 10] = [
     "limit=1&cursor=1.a",
     "prefix=%FF",
     "values=true",
+    "session=a",
+    "from=1",
+    "from=1&to=18446744073709551615",
+    "from=3&to=2&consistency=stale",
+    "limit=1&cursor=7",
     "cursor=%00",
     "&&=&",
 ];
-const HEADERS: [(&str, &str); 13] = [
+const HEADERS: [(&str, &str); 16] = [
     ("If-Match", "\"1\""),
     ("If-Match", "\"18446744073709551615\""),
     ("If-None-Match", "*"),
     ("If-None-Match", "W/\"3\""),
     ("Holdfast-Guard", "lock=a; token=1"),
     ("Holdfast-Guard", "lock=;"),
+    ("Holdfast-Guard", "election=a; token=1"),
+    ("Holdfast-Managed-By", "m"),
+    ("Holdfast-Managed-By", "\t"),
     ("Idempotency-Key", "k"),
     ("Idempotency-Key", ""),
     ("Content-Type", "application/json"),
@@ -87,7 +108,7 @@ const HEADERS: [(&str, &str); 13] = [
     ("Authorization", "Bearer x"),
     ("Accept", "*/*"),
 ];
-const JSON: [&str; 12] = [
+const JSON: [&str; 18] = [
     "{}",
     "[]",
     "null",
@@ -100,6 +121,12 @@ const JSON: [&str; 12] = [
     "{\"ttl_ms\":-0}",
     "{\"labels\":{\"a\":\"b\"}}",
     "{\"node_id\":\"0000000000000001\"}",
+    "{\"to_revision\":1}",
+    "{\"to_revision\":18446744073709551615}",
+    "{\"success\":[{\"put\":{\"key\":\"a/b\",\"value\":\"x\"}},{\"get\":{\"key\":\"a\"}}]}",
+    "{\"success\":[{\"put\":{\"key\":\"a/b\",\"value_base64\":\"/w==\",\"session\":\"a\"}}]}",
+    "{\"compare\":[{\"key\":\"a/b\",\"target\":\"version\",\"op\":\">\",\"value\":0}],\"success\":[{\"delete\":{\"key\":\"a/b\"}}]}",
+    "{\"compare\":[{\"lock\":\"a\",\"token\":1}],\"failure\":[{\"get\":{\"key\":\"a/b\"}}]}",
 ];
 
 fn pick<'a>(rng: &mut StdRng, from: &[&'a str]) -> &'a str {

@@ -86,8 +86,24 @@ async fn every_error_code_has_a_page_on_every_node() {
     for door in fixture.both().await {
         for code in codes.split_whitespace() {
             let page = door.send(ask("GET", format!("/errors/{code}"))).await.expect(200);
-            assert!(page.text().starts_with(code), "{}", page.shown());
+            assert!(page.text().starts_with(&format!("# {code}\n")), "{}", page.shown());
+            assert_eq!(page.header("Content-Type"), Some("text/markdown; charset=utf-8"));
+            let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+            let page =
+                door.send(ask("GET", format!("/errors/{code}")).header("Accept", browser)).await.expect(200);
+            assert_eq!(page.header("Content-Type"), Some("text/html; charset=utf-8"));
+            assert!(page.text().contains(&format!("<h1>{code}</h1>")), "{}", page.shown());
+            let file = door
+                .send(ask("GET", format!("/errors/{code}.md")).header("Accept", browser))
+                .await
+                .expect(200);
+            assert!(file.text().starts_with(&format!("# {code}\n")), "{}", file.shown());
         }
+        let list = door.send(ask("GET", "/errors/")).await.expect(200);
+        let listed = list.text().lines().filter(|line| line.starts_with("- [")).count();
+        assert_eq!(listed, codes.split_whitespace().count(), "{}", list.shown());
+        let moved = door.send(ask("GET", "/errors")).await.expect(308);
+        assert_eq!(moved.header("Location"), Some("/errors/"));
         door.send(ask("GET", "/errors/no-such-code")).await.refused(404, "route-not-found");
     }
 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::{
     Problem,
-    claims::{ClaimView, HeldClaim},
+    claims::{ClaimView, ContestName, HeldClaim},
     client::{Client, ManualClock, tests::scripted::Server},
     sessions::{ClaimRef, KeepaliveView, LiveState, SessionView},
 };
@@ -71,6 +71,7 @@ fn session_view(id: &str) -> SessionView {
         lock_delay_ms: 0,
         create_revision: 5,
         claims: Vec::new(),
+        keys: 0,
     }
 }
 
@@ -94,7 +95,7 @@ fn held(claim: &str, session: &str) -> ClaimView {
 fn listed(claim: &str) -> ClaimRef {
     ClaimRef {
         namespace: "default".to_owned(),
-        lock: "jobs/a".to_owned(),
+        contest: ContestName::Lock("jobs/a".to_owned()),
         claim: claim.to_owned(),
         state: LiveState::Held,
         fencing_token: Some(42),

@@ -30,7 +30,9 @@ fn check_owned(state: &State, findings: &mut Findings) {
         findings.expect(owned, Invariant::OwnedIsClaim, || format!("{id} does not own {claim_ref:?}"));
     }
     for (id, session) in &state.sessions {
-        let rows = state.session_claims.iter().filter(|(owner, _)| owner == id).count() as u64;
+        let claims = state.session_claims.iter().filter(|(owner, _)| owner == id).count();
+        let keys = state.session_keys.iter().filter(|(owner, _)| owner == id).count();
+        let rows = (claims + keys) as u64;
         let counted = session.owned == rows && rows <= SESSION_OWNED_MAX;
         findings.expect(counted, Invariant::OwnedCounted, || {
             format!("{id} counts {}, owns {rows}", session.owned)

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Findings, Invariant};
 use crate::domain::batch::RemovedNode;
 use crate::domain::claim::Claim;
+use crate::domain::compaction::Superseded;
 use crate::domain::config::{ConfigHead, ConfigVersion};
+use crate::domain::event_log::LoggedEvent;
 use crate::domain::key::{KeyRange, KeyReader};
 use crate::domain::lock::{Lock, Place};
 use crate::domain::namespace::Namespace;
@@ -41,6 +43,11 @@ pub(super) struct State {
     pub(super) replays: BTreeMap<[u8; 32], Replay>,
     pub(super) replay_ages: BTreeMap<u64, ReplayAge>,
     pub(super) removed_nodes: BTreeMap<NodeId, RemovedNode>,
+    pub(super) changes: BTreeSet<(Revision, ConfigRef)>,
+    pub(super) superseded: BTreeMap<(Revision, ConfigRef), Superseded>,
+    pub(super) prunable: BTreeSet<(Revision, ConfigRef)>,
+    pub(super) session_keys: BTreeSet<(SessionId, ConfigRef)>,
+    pub(super) events: BTreeMap<(Revision, u32), LoggedEvent>,
 }
 
 impl State {
@@ -117,6 +124,27 @@ impl State {
                 let id = k.node()?;
                 k.end()?;
                 self.removed_nodes.insert(id, row.open()?);
+            }
+            Table::ConfigChange => {
+                row.open::<()>()?;
+                self.changes.insert((k.revision()?, k.last_config()?));
+            }
+            Table::Superseded => {
+                let place = (k.revision()?, k.last_config()?);
+                self.superseded.insert(place, row.open()?);
+            }
+            Table::Prunable => {
+                row.open::<()>()?;
+                self.prunable.insert((k.revision()?, k.last_config()?));
+            }
+            Table::SessionKey => {
+                row.open::<()>()?;
+                self.session_keys.insert((k.session()?, k.last_config()?));
+            }
+            Table::Event => {
+                let place = (k.revision()?, k.ordinal()?);
+                k.end()?;
+                self.events.insert(place, row.open()?);
             }
         }
         Ok(())

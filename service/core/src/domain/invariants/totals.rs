@@ -56,6 +56,9 @@ fn check_counters(state: &State, findings: &mut Findings) {
         replay_records: state.replays.len() as u64,
         replay_bytes: state.replays.values().map(crate::domain::replay::Replay::answer_bytes).sum(),
         replay_next: state.meta.counters.replay_next,
+        superseded: state.superseded.len() as u64,
+        history_bytes: state.superseded.values().map(|superseded| superseded.bytes).sum(),
+        events: state.events.len() as u64,
     };
     findings.expect(counted == state.meta.counters, Invariant::StoreCounted, || {
         format!("{:?} are counted, there are {counted:?}", state.meta.counters)
@@ -142,11 +145,20 @@ fn revisions(state: &State) -> Vec<(Revision, String)> {
         for (revision, version) in versions {
             let created = match version {
                 ConfigVersion::Put { create_revision, .. } => *create_revision,
-                ConfigVersion::Deleted => *revision,
+                ConfigVersion::Deleted { .. } => *revision,
             };
             found.push(((*revision).max(created), format!("{config:?}")));
         }
     }
+    for (revision, config) in &state.changes {
+        found.push((*revision, format!("a change of {config:?}")));
+    }
+    for (revision, ordinal) in state.events.keys() {
+        found.push((*revision, format!("change {ordinal} of locks and sessions")));
+    }
+    let meta = &state.meta;
+    found.push((meta.compacted_revision, "what is compacted".to_owned()));
+    found.push((meta.events_compacted_revision, "what is dropped of locks and sessions".to_owned()));
     for (id, removed) in &state.removed_nodes {
         found.push((removed.revision, format!("removed node {id}")));
     }
@@ -173,6 +185,15 @@ fn times(state: &State) -> Vec<(LogTime, String)> {
     }
     for (lock_ref, lock) in &state.locks {
         found.extend(lock.idle.map(|idle| (idle.time, format!("idle {lock_ref:?}"))));
+    }
+    for (config, versions) in &state.versions {
+        for version in versions.values() {
+            let (ConfigVersion::Put { time, .. } | ConfigVersion::Deleted { time, .. }) = version;
+            found.push((*time, format!("{config:?}")));
+        }
+    }
+    for ((revision, _), event) in &state.events {
+        found.push((event.time, format!("a change of locks and sessions at {revision}")));
     }
     for replay in state.replays.values() {
         found.push((replay.time, format!("idempotency record {}", replay.sequence)));

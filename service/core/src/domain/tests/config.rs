@@ -3,9 +3,10 @@
 use bytes::Bytes;
 
 use super::{Store, config_key, default_ns, ns, put, put_guarded, put_if, release, rev, token, try_own};
+use crate::Revision;
 use crate::domain::{
-    Change, Command, ConfigEntry, ConfigItem, ConfigQuery, DeleteConfig, Event, Outcome, Page, Precondition,
-    PutConfig, Rejection, Success,
+    Change, Command, ConfigAt, ConfigEntry, ConfigItem, ConfigQuery, DeleteConfig, Event, Outcome, Page,
+    Precondition, PutConfig, Rejection, Success,
 };
 use crate::limits::{PAGE_VALUE_BYTES_MAX, VALUE_BYTES_MAX};
 
@@ -20,9 +21,29 @@ fn delete(key: &str, precondition: Precondition) -> Command {
     Command::DeleteConfig(DeleteConfig { namespace, key, precondition, guard: None })
 }
 
+fn item(key: &str, value: &str, (created, modified, version): (u64, u64, u64)) -> ConfigItem {
+    ConfigItem {
+        key: config_key(key),
+        value: Bytes::copy_from_slice(value.as_bytes()),
+        content_type: "text/plain".to_owned(),
+        create_revision: rev(created),
+        mod_revision: rev(modified),
+        version,
+        session: None,
+        managed_by: String::new(),
+    }
+}
+
 fn value_at(store: &Store, key: &str, at: Option<u64>) -> Option<(String, u64, u64, u64)> {
-    let item = store.view().config_get(&default_ns(), &config_key(key), at.map(rev)).unwrap()?;
-    let ConfigItem { key: _, value, content_type, create_revision, mod_revision, version } = item;
+    let (view, key) = (store.view(), config_key(key));
+    let item = match at.map(rev) {
+        None => view.config_get(&default_ns(), &key).unwrap()?,
+        Some(at) => match view.config_at(&default_ns(), &key, at, Revision::ZERO).unwrap() {
+            ConfigAt::Item(item) => item,
+            ConfigAt::Absent | ConfigAt::Compacted => return None,
+        },
+    };
+    let ConfigItem { value, content_type, create_revision, mod_revision, version, .. } = item;
     assert_eq!(content_type, "text/plain");
     let value = String::from_utf8(value.to_vec()).unwrap();
     Some((value, create_revision.as_u64(), mod_revision.as_u64(), version))
@@ -33,7 +54,7 @@ fn a_write_takes_a_revision_and_counts_versions() {
     let mut store = Store::founded();
     let applied = store.apply(put("k", "one"));
     assert_eq!(applied.outcome, written(2, 2, 1));
-    let change = Change::ConfigPut { namespace: default_ns(), key: config_key("k") };
+    let change = Change::ConfigPut { namespace: default_ns(), item: item("k", "one", (2, 2, 1)) };
     assert_eq!(applied.events, [Event { revision: rev(2), change }]);
     assert_eq!(store.outcome(put("k", "two")), written(2, 3, 2));
     assert_eq!(store.outcome(put("other", "x")), written(4, 4, 1));
@@ -47,7 +68,8 @@ fn a_key_written_after_its_delete_begins_again() {
     store.outcome(put("k", "two")).unwrap();
     let deleted = store.apply(delete("k", Precondition::None));
     assert_eq!(deleted.outcome, Ok(Success::ConfigDeleted { revision: Some(rev(4)) }));
-    let change = Change::ConfigDeleted { namespace: default_ns(), key: config_key("k") };
+    let (key, expired) = (config_key("k"), false);
+    let change = Change::ConfigDeleted { namespace: default_ns(), key, expired };
     assert_eq!(deleted.events, [Event { revision: rev(4), change }]);
     assert_eq!(value_at(&store, "k", None), None);
     assert_eq!(store.outcome(put("k", "three")), written(5, 5, 1));

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::domain::batch::RemovedNode;
 use crate::domain::claim::{Claim, Standing};
-use crate::domain::config::ConfigHead;
+use crate::domain::compaction::Superseded;
+use crate::domain::config::{ConfigHead, ConfigVersion};
 use crate::domain::invariants::{Invariant, Violation, check};
 use crate::domain::lock::{Lock, Place};
 use crate::domain::namespace::Namespace;
@@ -109,7 +110,9 @@ fn sound() -> MemoryTables {
     assert_eq!(store.apply_keyed(scope(1), put("e", "f")).revision, rev(17));
     store.outcome(Command::CreateNamespace { name: ns("other") }).unwrap();
     let Command::PutConfig(of_default) = put("k", "x") else { panic!("put makes a put") };
-    store.outcome(Command::PutConfig(PutConfig { namespace: ns("other"), ..of_default })).unwrap();
+    store.outcome(Command::PutConfig(PutConfig { namespace: ns("other"), ..of_default.clone() })).unwrap();
+    let (key, session) = (config_key("owned"), Some(id("a")));
+    store.outcome(Command::PutConfig(PutConfig { key, session, ..of_default })).unwrap();
     let mut batch = store.machine.batch(&store.tables);
     let nodes = [1, 2].map(|number| NodeId::new(number).unwrap());
     batch.note_membership(&BTreeSet::from(nodes)).unwrap();
@@ -121,6 +124,10 @@ fn sound() -> MemoryTables {
 
 fn removed() -> Vec<u8> {
     key::removed_node(NodeId::new(2).unwrap())
+}
+
+fn by_revision(revision: u64, key: &str) -> Vec<u8> {
+    key::config_by_revision(rev(revision), &default_ns(), &config_key(key))
 }
 
 /// Breaks one invariant of the sound state and no other.
@@ -217,8 +224,13 @@ fn break_one(invariant: Invariant, rows: &mut Rows) {
             rows.edit(Table::ConfigHead, key, |head: &mut ConfigHead| head.value_bytes += 1);
         }
         Invariant::VersionChain => {
-            let first = key::config_version(&default_ns(), &config_key("k"), rev(7));
-            rows.delete(Table::ConfigVersion, first);
+            let newest = key::config_version(&default_ns(), &config_key("k"), rev(8));
+            rows.edit(Table::ConfigVersion, newest, |version: &mut ConfigVersion| match version {
+                ConfigVersion::Put { version, .. } => *version = 5,
+                ConfigVersion::Deleted { .. } => panic!("the key exists"),
+            });
+            let key = key::config(&default_ns(), &config_key("k"));
+            rows.edit(Table::ConfigHead, key, |head: &mut ConfigHead| head.version = 5);
         }
         Invariant::StoreCounted => rows.meta(|meta| meta.counters.sessions += 1),
         Invariant::NamespaceCounted => rows.namespace(|namespace| namespace.keys += 1),
@@ -236,6 +248,20 @@ fn break_one(invariant: Invariant, rows: &mut Rows) {
         }
         Invariant::WithinSettings => rows.meta(|meta| meta.settings.sessions_max = 1),
         Invariant::Founded => rows.meta(|meta| meta.cluster_id = None),
+        Invariant::SupersededIndexed => {
+            rows.edit(Table::Superseded, by_revision(8, "k"), |row: &mut Superseded| row.by_delete = true);
+            rows.put(Table::Prunable, by_revision(8, "k"), &());
+            let key = key::config(&default_ns(), &config_key("k"));
+            rows.edit(Table::ConfigHead, key, |head: &mut ConfigHead| head.window = rev(8));
+        }
+        Invariant::PrunableIndexed => rows.put(Table::Prunable, by_revision(8, "k"), &()),
+        Invariant::ChangesIndexed => rows.delete(Table::ConfigChange, by_revision(8, "k")),
+        Invariant::KeyIsOwned => {
+            let row = key::session_key(&id("a"), &default_ns(), &config_key("owned"));
+            rows.delete(Table::SessionKey, row);
+            rows.session("a", |session| session.owned -= 1);
+        }
+        Invariant::EventsKept => rows.meta(|meta| meta.events_compacted_revision = rev(5)),
     }
 }
 
@@ -263,7 +289,7 @@ fn each_broken_invariant_is_reported_and_no_other() {
 #[test]
 fn invariants_are_numbered_without_gaps() {
     let numbers: Vec<u8> = Invariant::ALL.iter().map(|invariant| invariant.number()).collect();
-    assert_eq!(numbers, (1..=31).collect::<Vec<u8>>());
+    assert_eq!(numbers, (1..=36).collect::<Vec<u8>>());
 }
 
 #[test]

@@ -2,10 +2,10 @@
 
 use super::{Store, config_key, default_ns, expire, ns, put, rev, token};
 use crate::domain::{
-    Acquire, Change, ClaimOwner, ClaimRef, Command, ConfigQuery, DeleteConfig, EndReason, Event, IfHeld,
-    LockMode, LockRef, LockView, Precondition, PutConfig, Rejection, SessionSpec, Success,
+    Acquire, Change, ClaimOwner, ClaimRef, Command, ConfigAt, ConfigQuery, DeleteConfig, EndReason, Event,
+    IfHeld, LockMode, LockRef, LockView, Precondition, PutConfig, Rejection, SessionSpec, Success,
 };
-use crate::{ClaimId, LockName};
+use crate::{ClaimId, LockName, Revision};
 
 fn create(name: &str) -> Command {
     Command::CreateNamespace { name: ns(name) }
@@ -125,11 +125,15 @@ fn what_was_before_a_namespace_was_created_again_is_invisible_but_its_ended_ids_
     store.outcome(Command::Release { claim: claim_in("other") }).unwrap();
     store.outcome(delete_in("other", "k")).unwrap();
     store.outcome(delete("other")).unwrap();
-    assert_eq!(store.view().config_get(&ns("other"), &config_key("k"), Some(rev(4))).unwrap(), None);
+    let at = |store: &Store| {
+        let place = (ns("other"), config_key("k"));
+        store.view().config_at(&place.0, &place.1, rev(4), Revision::ZERO).unwrap()
+    };
+    assert_eq!(at(&store), ConfigAt::Absent);
     store.outcome(create("other")).unwrap();
 
+    assert_eq!(at(&store), ConfigAt::Absent);
     let view = store.view();
-    assert_eq!(view.config_get(&ns("other"), &config_key("k"), Some(rev(4))).unwrap(), None);
     let other = ns("other");
     let query = ConfigQuery {
         namespace: &other,

@@ -9,8 +9,8 @@ use super::{
 use crate::LogTime;
 use crate::domain::invariants::check;
 use crate::domain::{
-    Applied, ClaimOwner, Command, DeleteConfig, LEVEL, Level, Machine, MemoryTables, Precondition, Proposal,
-    Settings, Tables, View, WaitRef,
+    Applied, ClaimOwner, Command, Compact, DeleteConfig, LEVEL, Level, Machine, MemoryTables, Precondition,
+    Proposal, Settings, Tables, View, WaitRef,
 };
 
 /// A proposal and whether a batch ends with it, and whether the machine is loaded anew then.
@@ -33,6 +33,11 @@ fn tight() -> Settings {
         replay_ms: 300,
         replay_records_max: 3,
         replay_bytes_max: 60,
+        history_versions: 2,
+        history_ms: 200,
+        history_bytes_max: 40,
+        events_max: 6,
+        events_ms: 300,
     }
 }
 
@@ -74,6 +79,10 @@ fn commands() -> impl Strategy<Value = Command> {
             precondition: Precondition::None,
             guard: None,
         })),
+        1 => (0_u64..4, 0_u64..60, 0_u64..3_000).prop_map(|(rows, history_bytes, before)| {
+            let superseded_before = LogTime::from_ms(before);
+            Command::Compact(Compact { superseded_before, history_bytes, rows })
+        }),
         1 => Just(Command::Tick),
     ]
 }
@@ -248,7 +257,8 @@ fn a_config_write_reads_and_writes_few_rows() {
     let proposal = store.proposal(super::put("k", "two"), None);
     let mut batch = store.machine.batch(&counted);
     assert!(batch.apply(leader(), &proposal).unwrap().outcome.is_ok());
-    assert_eq!(batch.finish().len(), 3);
+    // Where the store stands, the key's head, the version, the change for those who watch, and what it superseded.
+    assert_eq!(batch.finish().len(), 5);
     assert_eq!((counted.gets.get(), counted.scans.get()), (2, 0));
 }
 

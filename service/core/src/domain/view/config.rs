@@ -1,16 +1,17 @@
 //! Reads of config.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::{Page, View};
 use crate::domain::config::{ConfigHead, ConfigVersion};
 use crate::domain::key::{KeyRange, KeyReader};
 use crate::domain::{Fault, Table, Tables, key, record};
 use crate::limits::{PAGE_ROWS_MAX, PAGE_VALUE_BYTES_MAX};
-use crate::{ConfigKey, NamespaceName, Revision};
+use crate::{ConfigKey, NamespaceName, Revision, SessionId};
 
 /// A config value with what is known of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigItem {
     /// Its key.
     pub key: ConfigKey,
@@ -24,6 +25,21 @@ pub struct ConfigItem {
     pub mod_revision: Revision,
     /// Writes since the key was created, this one included.
     pub version: u64,
+    /// The session whose end deletes the key; none for a key that stays.
+    pub session: Option<SessionId>,
+    /// Who manages the key; empty for nobody.
+    pub managed_by: String,
+}
+
+/// What a key had at a revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigAt {
+    /// This value.
+    Item(ConfigItem),
+    /// None: it did not exist, or only in an earlier namespace of that name.
+    Absent,
+    /// That is not known any more.
+    Compacted,
 }
 
 /// A key in a list.
@@ -43,6 +59,10 @@ pub struct ConfigEntry {
     pub mod_revision: Revision,
     /// Writes since the key was created, this one included.
     pub version: u64,
+    /// The session whose end deletes the key; none for a key that stays.
+    pub session: Option<SessionId>,
+    /// Who manages the key; empty for nobody.
+    pub managed_by: String,
 }
 
 /// What a list of config keys shall have.
@@ -63,8 +83,7 @@ pub struct ConfigQuery<'q> {
 }
 
 impl<T: Tables> View<'_, T> {
-    /// The value of a key at a revision, or the newest. None when it did not exist then, or only in an earlier namespace
-    /// of that name. Whether `at` is in the future is the caller's question.
+    /// The newest value of a key; none when it does not exist.
     ///
     /// # Errors
     /// As [`View::meta`].
@@ -72,25 +91,42 @@ impl<T: Tables> View<'_, T> {
         &self,
         namespace: &NamespaceName,
         key: &ConfigKey,
-        at: Option<Revision>,
     ) -> Result<Option<ConfigItem>, Fault> {
-        let Some(create_revision) = self.namespace(namespace)?.map(|namespace| namespace.create_revision)
-        else {
-            return Ok(None);
+        let head: Option<ConfigHead> = record::read(self.0, Table::ConfigHead, &key::config(namespace, key))?;
+        match head {
+            Some(head) => self.config_version(namespace, key, head.mod_revision),
+            None => Ok(None),
+        }
+    }
+
+    /// What a key had at a revision, which is not in the future. `compacted` is the store's `compacted_revision`.
+    ///
+    /// What is left of a key is its newest part without holes, so a version that is found is the right one even below that
+    /// revision; only where none is found there, one may have been dropped.
+    ///
+    /// # Errors
+    /// As [`View::meta`].
+    pub fn config_at(
+        &self,
+        namespace: &NamespaceName,
+        key: &ConfigKey,
+        at: Revision,
+        compacted: Revision,
+    ) -> Result<ConfigAt, Fault> {
+        let Some(created) = self.namespace(namespace)?.map(|namespace| namespace.create_revision) else {
+            return Ok(ConfigAt::Absent);
         };
-        let mod_revision = match at {
-            Some(at) => self.newest_version(namespace, key, at)?,
-            None => {
-                let head: Option<ConfigHead> =
-                    record::read(self.0, Table::ConfigHead, &key::config(namespace, key))?;
-                head.map(|head| head.mod_revision)
+        if at < created {
+            return Ok(ConfigAt::Absent);
+        }
+        match self.newest_version(namespace, key, at)? {
+            Some(found) if found < created => Ok(ConfigAt::Absent),
+            Some(found) => {
+                let item = self.config_version(namespace, key, found)?;
+                Ok(item.map_or(ConfigAt::Absent, ConfigAt::Item))
             }
-        };
-        match mod_revision {
-            Some(mod_revision) if create_revision <= mod_revision => {
-                self.config_at(namespace, key, mod_revision)
-            }
-            Some(_) | None => Ok(None),
+            None if compacted <= at => Ok(ConfigAt::Absent),
+            None => Ok(ConfigAt::Compacted),
         }
     }
 
@@ -113,7 +149,7 @@ impl<T: Tables> View<'_, T> {
     }
 
     /// The version of a key that was written at exactly this revision; none when that was a delete.
-    fn config_at(
+    pub(super) fn config_version(
         &self,
         namespace: &NamespaceName,
         key: &ConfigKey,
@@ -122,19 +158,12 @@ impl<T: Tables> View<'_, T> {
         let row_key = key::config_version(namespace, key, mod_revision);
         let missing = || Fault::damaged(Table::ConfigVersion, &row_key, "it is missing");
         match record::read(self.0, Table::ConfigVersion, &row_key)?.ok_or_else(missing)? {
-            ConfigVersion::Put { create_revision, version, content_type, value } => Ok(Some(ConfigItem {
-                key: key.clone(),
-                value,
-                content_type,
-                create_revision,
-                mod_revision,
-                version,
-            })),
-            ConfigVersion::Deleted => Ok(None),
+            version @ ConfigVersion::Put { .. } => Ok(item_of(key, mod_revision, version)),
+            ConfigVersion::Deleted { .. } => Ok(None),
         }
     }
 
-    /// The keys of a namespace, by key. A part ends early when its values are too large together or when too many keys
+    /// The keys of a namespace, by key; `at` must not be below the store's `compacted_revision`. A part ends early when its values are too large together or when too many keys
     /// that did not exist at the revision lie in the way; `next` says where to go on.
     ///
     /// # Errors
@@ -167,10 +196,19 @@ impl<T: Tables> View<'_, T> {
                 return Ok(page.continued());
             }
             let value = match query.with_values {
-                true => self.config_at(query.namespace, &key, head.mod_revision)?.map(|item| item.value),
+                true => self.config_version(query.namespace, &key, head.mod_revision)?.map(|item| item.value),
                 false => None,
             };
-            let ConfigHead { create_revision, mod_revision, version, content_type, value_bytes } = head;
+            let ConfigHead {
+                create_revision,
+                mod_revision,
+                version,
+                content_type,
+                value_bytes,
+                session,
+                managed_by,
+                window: _,
+            } = head;
             page.push(ConfigEntry {
                 key,
                 value,
@@ -179,6 +217,8 @@ impl<T: Tables> View<'_, T> {
                 create_revision,
                 mod_revision,
                 version,
+                session,
+                managed_by,
             });
         }
         Ok(Page { items: page.entries, next: None })
@@ -204,7 +244,7 @@ impl<T: Tables> View<'_, T> {
             let (_, key) = KeyReader::new(Table::ConfigVersion, &row_key).config()?;
             let item = match self.newest_version(query.namespace, &key, at)? {
                 Some(revision) if namespace_created <= revision => {
-                    self.config_at(query.namespace, &key, revision)?
+                    self.config_version(query.namespace, &key, revision)?
                 }
                 Some(_) | None => None,
             };
@@ -213,7 +253,16 @@ impl<T: Tables> View<'_, T> {
                 if page.entries.len() == limit || !page.has_room(query, value_bytes) {
                     return Ok(page.continued());
                 }
-                let ConfigItem { key, value, content_type, create_revision, mod_revision, version } = item;
+                let ConfigItem {
+                    key,
+                    value,
+                    content_type,
+                    create_revision,
+                    mod_revision,
+                    version,
+                    session,
+                    managed_by,
+                } = item;
                 page.push(ConfigEntry {
                     key,
                     value: query.with_values.then_some(value),
@@ -222,12 +271,39 @@ impl<T: Tables> View<'_, T> {
                     create_revision,
                     mod_revision,
                     version,
+                    session,
+                    managed_by,
                 });
             }
             range = range.after(key::config_version(query.namespace, &key, Revision::new(u64::MAX)));
             page.passed = Some(key);
         }
         Ok(page.continued())
+    }
+}
+
+/// The item of a version; none when it is a delete.
+pub(super) fn item_of(key: &ConfigKey, mod_revision: Revision, version: ConfigVersion) -> Option<ConfigItem> {
+    match version {
+        ConfigVersion::Put {
+            create_revision,
+            version,
+            content_type,
+            session,
+            managed_by,
+            time: _,
+            value,
+        } => Some(ConfigItem {
+            key: key.clone(),
+            value,
+            content_type,
+            create_revision,
+            mod_revision,
+            version,
+            session,
+            managed_by,
+        }),
+        ConfigVersion::Deleted { .. } => None,
     }
 }
 

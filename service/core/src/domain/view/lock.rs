@@ -194,7 +194,8 @@ impl<T: Tables> View<'_, T> {
         Ok(queue)
     }
 
-    /// The locks of a namespace that are used or were recently, by name, those that begin with `prefix`.
+    /// The locks of a namespace that are used or were recently, by name, those that begin with `prefix`. Elections are not
+    /// among them.
     ///
     /// # Errors
     /// As [`View::meta`].
@@ -211,6 +212,9 @@ impl<T: Tables> View<'_, T> {
         };
         let now = self.meta()?.time;
         let mut range = KeyRange::prefix(key::text_prefix(namespace, prefix));
+        if *prefix < *LockName::after_elections() {
+            range = range.starting_at(key::text_prefix(namespace, &LockName::after_elections()));
+        }
         if let Some(after) = after {
             range = range.after(key::text_prefix(namespace, after.as_str()));
         }

@@ -114,6 +114,7 @@ impl Model {
         self.drop_old_answers();
         self.drop_old_tombstones();
         self.drop_idle_locks();
+        self.drop_old_changes();
     }
 
     fn is_droppable(&self, at: LogTime, count: u64) -> bool {

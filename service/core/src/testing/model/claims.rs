@@ -116,7 +116,7 @@ impl Model {
             });
         }
         let max = limits::SESSION_OWNED_MAX;
-        if max <= self.session_claims(id).len() as u64 {
+        if max <= self.owned(id) {
             return Err(Rejection::SessionOwnsTooMuch { max });
         }
         Ok(())

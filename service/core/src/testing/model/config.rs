@@ -1,11 +1,12 @@
 //! Config: one whole snapshot for every revision at which anything changed.
 
 use crate::domain::{
-    Change, DeleteConfig, Event, Guard, LockRef, Outcome, Precondition, PutConfig, Rejection, Success,
+    Change, ConfigAt, DeleteConfig, Event, Guard, LockRef, Outcome, Precondition, PutConfig, Rejection,
+    RollbackConfig, Success,
 };
-use crate::{ConfigKey, NamespaceName, Revision};
+use crate::{ConfigKey, NamespaceName, Revision, SessionId, limits};
 
-use super::{ConfigSnapshot, Model, ModelItem};
+use super::{ConfigSnapshot, Model, ModelItem, ModelVersion};
 
 impl Model {
     /// The config of the whole store as it is now.
@@ -41,6 +42,22 @@ impl Model {
         of_namespace.map(|((_, key), item)| (key.clone(), item.clone())).collect()
     }
 
+    pub(super) fn check_guard(
+        &self,
+        namespace: &NamespaceName,
+        guard: Option<&Guard>,
+    ) -> Result<(), Rejection> {
+        let Some(guard) = guard else { return Ok(()) };
+        let lock = LockRef { namespace: namespace.clone(), lock: guard.lock.clone() };
+        let holders = self.claims.iter().filter(|c| c.claim.lock == lock);
+        let tokens: Vec<_> = holders.filter_map(super::ModelClaim::token).collect();
+        if tokens.contains(&guard.token) {
+            Ok(())
+        } else {
+            Err(Rejection::StaleToken { held: tokens.first().copied() })
+        }
+    }
+
     fn check_write(
         &self,
         namespace: &NamespaceName,
@@ -49,18 +66,7 @@ impl Model {
         guard: Option<&Guard>,
     ) -> Result<Option<ModelItem>, Rejection> {
         self.check_namespace(namespace)?;
-        if let Some(guard) = guard {
-            let lock = LockRef { namespace: namespace.clone(), lock: guard.lock.clone() };
-            let tokens: Vec<_> = self
-                .claims
-                .iter()
-                .filter(|c| c.claim.lock == lock)
-                .filter_map(super::ModelClaim::token)
-                .collect();
-            if !tokens.contains(&guard.token) {
-                return Err(Rejection::StaleToken { held: tokens.first().copied() });
-            }
-        }
+        self.check_guard(namespace, guard)?;
         let current = self.config_now().remove(&(namespace.clone(), key.clone()));
         let mod_revision = current.as_ref().map(|item| item.mod_revision);
         let holds = match precondition {
@@ -72,26 +78,128 @@ impl Model {
         if holds { Ok(current) } else { Err(Rejection::RevisionMismatch { current: mod_revision }) }
     }
 
+    /// The keys that a session owns, in order.
+    #[must_use]
+    pub fn keys_of(&self, id: &SessionId) -> Vec<(NamespaceName, ConfigKey)> {
+        let owned = self.config_now().into_iter().filter(|(_, item)| item.session.as_ref() == Some(id));
+        owned.map(|(place, _)| place).collect()
+    }
+
+    /// Claims and keys that a session owns.
+    #[must_use]
+    pub fn owned(&self, id: &SessionId) -> u64 {
+        (self.session_claims(id).len() + self.keys_of(id).len()) as u64
+    }
+
+    /// Whether a session may own so many keys more.
+    pub(super) fn check_key_owner(&self, id: &SessionId, more: u64) -> Result<(), Rejection> {
+        if self.session(id).is_none() {
+            return Err(match self.session_tombstone(id) {
+                Some(ended) => Rejection::SessionExpired { reason: ended.reason },
+                None => Rejection::SessionNotFound,
+            });
+        }
+        let max = limits::SESSION_OWNED_MAX;
+        if 0 < more && max < self.owned(id) + more {
+            return Err(Rejection::SessionOwnsTooMuch { max });
+        }
+        Ok(())
+    }
+
+    fn tell_owned(&self, id: &SessionId, owned: u64, events: &mut Vec<Event>) {
+        let change = Change::SessionOwns { id: id.clone(), owned };
+        events.push(Event { revision: self.revision, change });
+    }
+
+    /// Writes a key, and tells the sessions that lose and get it.
+    pub(super) fn write_key(
+        &mut self,
+        namespace: &NamespaceName,
+        key: &ConfigKey,
+        new: ModelItem,
+        events: &mut Vec<Event>,
+    ) {
+        let revision = new.mod_revision;
+        let place = (namespace.clone(), key.clone());
+        let mut snapshot = self.config_now();
+        let before = snapshot.get(&place).and_then(|item| item.session.clone());
+        if before != new.session {
+            if let Some(id) = &before {
+                self.tell_owned(id, self.owned(id) - 1, events);
+            }
+            if let Some(id) = &new.session {
+                self.tell_owned(id, self.owned(id) + 1, events);
+            }
+        }
+        let change = Change::ConfigPut { namespace: namespace.clone(), item: new.to_item(key) };
+        events.push(Event { revision, change });
+        snapshot.insert(place, new.clone());
+        self.set_config(revision, snapshot);
+        let (namespace, key, at) = (namespace.clone(), key.clone(), self.clock);
+        self.keep_version(ModelVersion { namespace, key, revision, at, item: Some(new), expired: false });
+    }
+
+    /// Deletes a key that exists. A session that goes with it is not told what it owns.
+    pub(super) fn remove_key(
+        &mut self,
+        namespace: &NamespaceName,
+        key: &ConfigKey,
+        revision: Revision,
+        expired: bool,
+        events: &mut Vec<Event>,
+    ) {
+        let mut snapshot = self.config_now();
+        let removed = snapshot.get(&(namespace.clone(), key.clone())).cloned();
+        if let Some(id) = removed.and_then(|item| item.session).filter(|_| !expired) {
+            self.tell_owned(&id, self.owned(&id) - 1, events);
+        }
+        snapshot.remove(&(namespace.clone(), key.clone()));
+        self.set_config(revision, snapshot);
+        let (namespace, key, at) = (namespace.clone(), key.clone(), self.clock);
+        let change = Change::ConfigDeleted { namespace: namespace.clone(), key: key.clone(), expired };
+        events.push(Event { revision, change });
+        self.keep_version(ModelVersion { namespace, key, revision, at, item: None, expired });
+    }
+
+    /// The config from a revision on; one revision may change several keys.
+    fn set_config(&mut self, revision: Revision, snapshot: ConfigSnapshot) {
+        self.config.retain(|(at, _)| *at != revision);
+        self.config.push((revision, snapshot));
+    }
+
     pub(super) fn put_config(&mut self, put: &PutConfig, events: &mut Vec<Event>) -> Outcome {
         let current = self.check_write(&put.namespace, &put.key, put.precondition, put.guard.as_ref())?;
+        if let Some(id) = &put.session {
+            let keeps = current.as_ref().is_some_and(|item| item.session.as_ref() == Some(id));
+            self.check_key_owner(id, u64::from(!keeps))?;
+        }
         let revision = self.take_revision();
-        let item = ModelItem {
-            value: put.value.clone(),
-            content_type: put.content_type.clone(),
-            create_revision: current.as_ref().map_or(revision, |item| item.create_revision),
-            mod_revision: revision,
-            version: current.as_ref().map_or(1, |item| item.version + 1),
+        let item = next_item(
+            current.as_ref(),
+            revision,
+            (&put.value, &put.content_type),
+            (put.session.clone(), &put.managed_by),
+        );
+        let answer = put_answer(&item);
+        self.write_key(&put.namespace, &put.key, item, events);
+        Ok(answer)
+    }
+
+    pub(super) fn rollback_config(&mut self, rollback: &RollbackConfig, events: &mut Vec<Event>) -> Outcome {
+        let RollbackConfig { namespace, key, to, managed_by, precondition, guard } = rollback;
+        let current = self.check_write(namespace, key, *precondition, guard.as_ref())?;
+        if self.revision < *to {
+            return Err(Rejection::FutureRevision { revision: self.revision });
+        }
+        let old = match self.config_kept_at(namespace, key, *to) {
+            ConfigAt::Item(item) => item,
+            ConfigAt::Absent => return Err(Rejection::KeyNotFound),
+            ConfigAt::Compacted => return Err(Rejection::RevisionCompacted { oldest: self.compacted }),
         };
-        let answer = Success::ConfigPut {
-            create_revision: item.create_revision,
-            mod_revision: revision,
-            version: item.version,
-        };
-        let mut snapshot = self.config_now();
-        snapshot.insert((put.namespace.clone(), put.key.clone()), item);
-        self.config.push((revision, snapshot));
-        let change = Change::ConfigPut { namespace: put.namespace.clone(), key: put.key.clone() };
-        events.push(Event { revision, change });
+        let revision = self.take_revision();
+        let item = next_item(current.as_ref(), revision, (&old.value, &old.content_type), (None, managed_by));
+        let answer = put_answer(&item);
+        self.write_key(namespace, key, item, events);
         Ok(answer)
     }
 
@@ -101,11 +209,30 @@ impl Model {
             return Ok(Success::ConfigDeleted { revision: None });
         }
         let revision = self.take_revision();
-        let mut snapshot = self.config_now();
-        snapshot.remove(&(namespace.clone(), key.clone()));
-        self.config.push((revision, snapshot));
-        let change = Change::ConfigDeleted { namespace: namespace.clone(), key: key.clone() };
-        events.push(Event { revision, change });
+        self.remove_key(namespace, key, revision, false, events);
         Ok(Success::ConfigDeleted { revision: Some(revision) })
     }
+}
+
+/// The version of a key after this one.
+pub(super) fn next_item(
+    current: Option<&ModelItem>,
+    revision: Revision,
+    (value, content_type): (&bytes::Bytes, &str),
+    (session, managed_by): (Option<SessionId>, &str),
+) -> ModelItem {
+    ModelItem {
+        value: value.clone(),
+        content_type: content_type.to_owned(),
+        create_revision: current.map_or(revision, |item| item.create_revision),
+        mod_revision: revision,
+        version: current.map_or(1, |item| item.version + 1),
+        session,
+        managed_by: managed_by.to_owned(),
+    }
+}
+
+fn put_answer(item: &ModelItem) -> Success {
+    let ModelItem { create_revision, mod_revision, version, .. } = item;
+    Success::ConfigPut { create_revision: *create_revision, mod_revision: *mod_revision, version: *version }
 }

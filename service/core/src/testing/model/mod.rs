@@ -6,7 +6,9 @@
 mod ages;
 mod claims;
 mod config;
+mod past;
 mod sessions;
+mod txn;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -127,6 +129,27 @@ pub struct ModelItem {
     pub mod_revision: Revision,
     /// Writes since the key was created.
     pub version: u64,
+    /// The session whose end deletes the key.
+    pub session: Option<SessionId>,
+    /// Who manages the key; empty for nobody.
+    pub managed_by: String,
+}
+
+/// A version of a key that is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelVersion {
+    /// The namespace.
+    pub namespace: NamespaceName,
+    /// The key.
+    pub key: ConfigKey,
+    /// The write or delete.
+    pub revision: Revision,
+    /// When it happened.
+    pub at: LogTime,
+    /// What was written; none for a delete.
+    pub item: Option<ModelItem>,
+    /// Whether it is a delete by the end of a session.
+    pub expired: bool,
 }
 
 /// An idempotency record.
@@ -185,6 +208,16 @@ pub struct Model {
     pub replays: Vec<ModelReplay>,
     /// The config at every revision at which it changed, in the order of revisions.
     pub config: Vec<(Revision, ConfigSnapshot)>,
+    /// The versions that compaction has left.
+    pub versions: Vec<ModelVersion>,
+    /// The config changes that compaction has left.
+    pub changes: BTreeSet<(Revision, NamespaceName, ConfigKey)>,
+    /// The newest revision of which a superseded version or a delete was dropped.
+    pub compacted: Revision,
+    /// The changes of locks and sessions that are kept, in their order.
+    pub log: Vec<(Revision, LogTime, Change)>,
+    /// The newest revision of which such a change was dropped.
+    pub log_dropped: Revision,
     /// The nodes of the last membership noted.
     pub members: BTreeSet<NodeId>,
     /// The nodes that were members once and are no more.
@@ -216,6 +249,7 @@ impl Model {
             }
             (None, _) => self.run(leader, &proposal.command, &mut events),
         };
+        self.log_changes(&events);
         self.drop_old();
         Applied { outcome, revision: self.revision, events }
     }
@@ -251,6 +285,9 @@ impl Model {
             Command::PutConfig(put) => self.put_config(put, events),
             Command::DeleteConfig(delete) => self.delete_config(delete, events),
             Command::Expire(expire) => Ok(self.expire(leader, expire, events)),
+            Command::RollbackConfig(rollback) => self.rollback_config(rollback, events),
+            Command::Txn(txn) => self.txn(txn, events),
+            Command::Compact(compact) => Ok(self.compact(compact)),
         }
     }
 

@@ -99,6 +99,9 @@ impl Model {
             let reason = if held { how.held } else { how.queued };
             self.remove_claim(&claim, reason, revision, events);
         }
+        for (namespace, key) in self.keys_of(id) {
+            self.remove_key(&namespace, &key, revision, true, events);
+        }
         self.sessions.retain(|s| s.id != *id);
         self.remember_session(id, how.session, revision);
         self.age_claims_with_session(id, revision);
@@ -146,7 +149,7 @@ impl Model {
             if !due || chosen.contains(&named.id) {
                 continue;
             }
-            owned += self.session_claims(&named.id).len() as u64;
+            owned += self.owned(&named.id);
             let full = chosen.len() == limits::EXPIRE_SESSIONS_MAX || limits::EXPIRE_OWNED_MAX < owned;
             if full && !chosen.is_empty() {
                 break;
