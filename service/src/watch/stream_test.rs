@@ -371,6 +371,7 @@ impl World {
 }
 
 impl Reader {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a watch of config is told nothing else")]
     fn note(&mut self, (revision, changes): &Told) {
         let Some(items) = &mut self.items else { return };
         for change in changes {
@@ -625,6 +626,7 @@ async fn changes_of_one_revision_are_told_together_in_the_order_of_their_keys() 
     assert_eq!(next_change(&mut stream).await, node.store.revision().as_u64());
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "a watch of config is told nothing else")]
 fn key_of(change: &Change) -> String {
     match change {
         Change::ConfigPut { item: ConfigItem { key, .. }, .. } | Change::ConfigDeleted { key, .. } => {

@@ -97,6 +97,7 @@ pub(super) fn expected(subject: &Subject, all: &[Event], after: Revision) -> (Ve
 }
 
 /// Written from the rules rather than from the filter.
+#[expect(clippy::wildcard_enum_match_arm, reason = "only claims have a lock and an owner")]
 fn is_about(subject: &Subject, change: &Change) -> bool {
     let claim = match change {
         Change::ClaimQueued { claim, session, .. } | Change::ClaimGranted { claim, session, .. } => {
