@@ -39,6 +39,7 @@ const fn meaning(ending: Ending) -> &'static str {
         | Ending::DataUnwritable
         | Ending::DataForeign
         | Ending::DataNewer
+        | Ending::DataOlder
         | Ending::DataDamaged
         | Ending::AddressInUse
         | Ending::StorageFailed

@@ -113,7 +113,7 @@ fn show(session: &SessionView) -> Result<(), Fatal> {
     let row = |claim: &ClaimRef| {
         vec![
             claim.namespace.clone(),
-            claim.lock.clone(),
+            claim.contest.as_str().to_owned(),
             match claim.state {
                 LiveState::Held => "held".to_owned(),
                 LiveState::Queued => "queued".to_owned(),

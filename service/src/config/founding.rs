@@ -22,22 +22,22 @@ pub(crate) struct FoundingArgs {
     /// Versions of a config key that are kept whatever their age; counts only on the node that founds the cluster
     /// [default: 100]
     #[arg(long = "found-history-versions", env = "HOLDFAST_FOUND_HISTORY_VERSIONS", value_name = "N")]
-    pub(crate) history_versions: Option<u64>,
+    history_versions: Option<u64>,
     /// How long other superseded versions are kept, in milliseconds; counts only on the node that founds the cluster
     /// [default: 604800000, 7 days]
     #[arg(long = "found-history-ms", env = "HOLDFAST_FOUND_HISTORY_MS", value_name = "MS")]
-    pub(crate) history_ms: Option<u64>,
+    history_ms: Option<u64>,
     /// Bytes of all superseded versions, beyond which the oldest go first; counts only on the node that founds the cluster
     /// [default: 1073741824, 1 GiB]
     #[arg(long = "found-history-bytes", env = "HOLDFAST_FOUND_HISTORY_BYTES", value_name = "BYTES")]
-    pub(crate) history_bytes: Option<u64>,
+    history_bytes: Option<u64>,
     /// Changes of locks and sessions that are kept for watches; counts only on the node that founds the cluster
     /// [default: 100000]
     #[arg(long = "found-events", env = "HOLDFAST_FOUND_EVENTS", value_name = "N")]
-    pub(crate) events: Option<u64>,
+    events: Option<u64>,
     /// How long they are kept, in milliseconds; counts only on the node that founds the cluster [default: 3600000, 1 hour]
     #[arg(long = "found-events-ms", env = "HOLDFAST_FOUND_EVENTS_MS", value_name = "MS")]
-    pub(crate) events_ms: Option<u64>,
+    events_ms: Option<u64>,
 }
 
 /// The same in the file.

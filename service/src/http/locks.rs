@@ -7,7 +7,9 @@ use axum::response::Response;
 use bytes::Bytes;
 use holdfast_api::claims::{ClaimMode, ContestKind};
 use holdfast_api::elections::ElectionView;
-use holdfast_api::locks::{ForceReleaseRequest, ForceReleaseView, LockList, LockView, QUEUE_SHOWN_IN_LIST_MAX, QueuedView};
+use holdfast_api::locks::{
+    ForceReleaseRequest, ForceReleaseView, LockList, LockView, QUEUE_SHOWN_IN_LIST_MAX, QueuedView,
+};
 use holdfast_core::domain::{self, Command, Fault, LockMode, LockRef, Rejection, Success, Tables, View};
 use holdfast_core::{FencingToken, LockName, Revision, limits};
 use http::StatusCode;

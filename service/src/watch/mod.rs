@@ -27,7 +27,7 @@ mod stream_test;
 mod testing;
 
 pub(crate) use commit::{Form, Happened};
-pub(crate) use counters::{EndKind, FrameKind, WatchCounters};
+pub(crate) use counters::{EndKind, FrameKind};
 pub(crate) use feed::{Feed, Place};
 pub(crate) use past::{Listing, Origin, Standing};
 pub(crate) use queue::Delivery;

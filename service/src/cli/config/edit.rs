@@ -1,7 +1,7 @@
 //! `holdfast config edit`: a value in the user's editor, written only if nobody else wrote it meanwhile.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 use holdfast_api::client::{ClientError, WriteCondition, WriteOptions};
@@ -113,12 +113,12 @@ impl Draft {
     }
 }
 
-fn kept_text(path: &PathBuf, key: &str) -> String {
+fn kept_text(path: &Path, key: &str) -> String {
     let path = path.display();
     let key = output::printable(key);
     format!(
-        "\n  your text is kept in {path}\n  next:  `holdfast config get {key}` shows what is there; `holdfast config \
-         put {key} -f {path}` writes your text over it"
+        "\n  your text is kept in {path}: `holdfast config get {key}` shows what is there, `holdfast config put {key} -f \
+         {path}` writes your text over it"
     )
 }
 

@@ -28,13 +28,14 @@ pub(super) async fn export(args: ExportArgs, target: &Target) -> Result<(), Fata
     let ExportArgs { prefix, at } = args;
     let namespace = &target.namespace;
     // Counted first: the header says how much follows, and people see how much is left.
-    let counted = list_all(target, prefix.clone(), false, at).await?;
+    let mut query = ListQuery { prefix, at_revision: at, ..ListQuery::default() };
+    let counted = list_all(target, &query).await?;
     let whole = counted.items.len() as u64;
-    let header = Header::new(namespace, counted.revision, prefix.as_deref().unwrap_or_default(), whole);
+    let prefix = query.prefix.as_deref().unwrap_or_default();
+    let header = Header::new(namespace, counted.revision, prefix, whole);
     output::bytes(archive::line(&header).as_bytes())?;
     let mut progress = shown();
-    let mut query =
-        ListQuery { prefix, values: true, at_revision: Some(counted.revision), ..ListQuery::default() };
+    query = ListQuery { values: true, at_revision: Some(counted.revision), ..query };
     let mut written = 0;
     while written < whole {
         let page = target.client().list_config(namespace, &query).await;
@@ -44,7 +45,7 @@ pub(super) async fn export(args: ExportArgs, target: &Target) -> Result<(), Fata
         output::bytes(text.as_bytes())?;
         written += page.items.len() as u64;
         if let Some(progress) = &mut progress {
-            progress.tell_left(&format!("{written} of {whole} keys"), Some(whole.saturating_sub(written)));
+            progress.tell(&format!("{written} of {whole} keys"), Some(whole.saturating_sub(written)));
         }
         let Some(cursor) = page.next_cursor else { break };
         query = ListQuery { cursor: Some(cursor), at_revision: None, ..query };

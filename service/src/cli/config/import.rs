@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use futures_util::StreamExt;
@@ -15,6 +15,7 @@ use holdfast_api::client::{ClientError, TxnOptions, WriteCondition, WriteOptions
 use holdfast_api::config::{
     CompareOp, ConfigItem, ETag, RevisionTarget, TxnCompare, TxnOp, TxnPut, TxnRequest,
 };
+use holdfast_api::query::ListQuery;
 use holdfast_api::{ErrorCode, Problem};
 use http::HeaderValue;
 use serde::Serialize;
@@ -103,7 +104,8 @@ pub(super) async fn import(args: ImportArgs, target: &Target) -> Result<(), Fata
     let ImportArgs { file, dry_run, prune, ephemeral } = args;
     let Archive { header, items } = read(&file)?;
     let prefix = (!header.prefix.is_empty()).then(|| header.prefix.clone());
-    let present = list_all(target, prefix, true, None).await?;
+    let query = ListQuery { prefix, values: true, ..ListQuery::default() };
+    let present = list_all(target, &query).await?;
     let plan = plan(items, present.items, prune, ephemeral);
     for key in &plan.skipped {
         output::complaint(&format!("left out: {} belonged to a session", printable(key)));
@@ -123,7 +125,7 @@ pub(super) async fn import(args: ImportArgs, target: &Target) -> Result<(), Fata
     output::answer(target.output, &report, |report| output::line(&summary(report)))
 }
 
-fn read(file: &PathBuf) -> Result<Archive, Fatal> {
+fn read(file: &Path) -> Result<Archive, Fatal> {
     let name = file.display().to_string();
     let archive = if name == "-" {
         Archive::read(std::io::stdin().lock())
@@ -237,7 +239,7 @@ async fn carry_out(target: &Target, steps: Vec<Step>) -> Result<(), Fatal> {
         }
         done += 1;
         if let Some(progress) = &mut progress {
-            progress.tell_left(&format!("{done} of {whole} keys"), Some((whole - done) as u64));
+            progress.tell(&format!("{done} of {whole} keys"), Some((whole - done) as u64));
         }
     }
     Ok(())

@@ -236,22 +236,16 @@ pub(super) async fn remove(args: RemoveArgs, target: &Target) -> Result<(), Fata
     output::done(target.output, &format!("{} is deleted", output::printable(&key)))
 }
 
-/// All items under a prefix, at one revision.
-pub(super) async fn list_all(
-    target: &Target,
-    prefix: Option<String>,
-    values: bool,
-    at: Option<u64>,
-) -> Result<ConfigList, Fatal> {
+/// All items that a query asks for, at one revision.
+pub(super) async fn list_all(target: &Target, wanted: &ListQuery) -> Result<ConfigList, Fatal> {
     let namespace = &target.namespace;
-    pages::all(prefix, async |query| {
+    pages::all(wanted.prefix.clone(), async |query| {
         // A cursor brings the revision of the first page with it.
-        let at_revision = if query.cursor.is_none() { at } else { None };
-        let query = ListQuery { values, at_revision, ..query };
+        let at_revision = if query.cursor.is_none() { wanted.at_revision } else { None };
+        let query = ListQuery { values: wanted.values, at_revision, ..query };
         let page = target.client().list_config(namespace, &query).await;
-        Ok(page
-            .map_err(|error| target.failed(&format!("list the keys of namespace {namespace}"), &error))?
-            .value)
+        let what = format!("list the keys of namespace {namespace}");
+        Ok(page.map_err(|error| target.failed(&what, &error))?.value)
     })
     .await
 }
@@ -259,7 +253,8 @@ pub(super) async fn list_all(
 /// `holdfast config list`.
 pub(super) async fn list(args: ListArgs, target: &Target) -> Result<(), Fatal> {
     let ListArgs { prefix, values, at } = args;
-    let list = list_all(target, prefix, values, at).await?;
+    let query = ListQuery { prefix, values, at_revision: at, ..ListQuery::default() };
+    let list = list_all(target, &query).await?;
     output::answer(target.output, &list, |list: &ConfigList| {
         let headings = ["KEY", "REVISION", "VERSION", "TYPE", "OWNER", "VALUE"];
         let columns = if values { headings.len() } else { headings.len() - 1 };

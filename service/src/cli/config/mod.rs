@@ -51,6 +51,7 @@ enum Command {
     /// without --session it is permanent.
     #[command(
         verbatim_doc_comment,
+        override_usage = "holdfast config put [OPTIONS] <KEY> <VALUE|--file <FILE>>",
         after_help = "Examples:
   holdfast config put app/color blue
   holdfast config put app/settings.json -f settings.json

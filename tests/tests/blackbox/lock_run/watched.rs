@@ -16,6 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Watched {
     pidfd: OwnedFd,
     death: JoinHandle<Result<SystemTime>>,
+    /// What came of waiting for it before.
+    died_at: Option<SystemTime>,
 }
 
 impl Watched {
@@ -30,7 +32,7 @@ impl Watched {
             death.readable().await?;
             Ok(SystemTime::now())
         });
-        Ok(Self { pidfd, death })
+        Ok(Self { pidfd, death, died_at: None })
     }
 
     /// Whether it is dead.
@@ -40,7 +42,14 @@ impl Watched {
 
     /// Waits for its death.
     pub(super) async fn died_at(&mut self) -> Result<SystemTime> {
-        tokio::time::timeout(PATIENCE, &mut self.death).await.context("the process does not die")??
+        if let Some(died_at) = self.died_at {
+            return Ok(died_at);
+        }
+        let died_at = tokio::time::timeout(PATIENCE, &mut self.death)
+            .await
+            .context("the process does not die")???;
+        self.died_at = Some(died_at);
+        Ok(died_at)
     }
 }
 

@@ -51,7 +51,7 @@ async fn candidates_lead_one_after_the_other() {
         assert_eq!(next["state"], "held");
         assert!(led["fencing_token"].as_u64() < next["fencing_token"].as_u64(), "{next}");
         let over = door.send(ask("GET", candidate("a"))).await.expect(200).value();
-        assert_eq!((&over["state"], &over["reason"]), (&json!("ended"), &json!("released")));
+        assert_eq!((&over["state"], &over["reason"]), (&json!("released"), &json!("released")));
         door.send(ask("PUT", candidate("a")).json(&body)).await.refused(410, "claim-ended");
         door.send(ask("GET", candidate("never"))).await.refused(404, "claim-not-found");
         let short = json!({ "session": session, "wait_ms": 50 });

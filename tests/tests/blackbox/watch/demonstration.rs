@@ -48,7 +48,7 @@ const OPTIONS: [&str; 14] = [
     "20000",
 ];
 /// The longest that a node stays away: less than the past is kept for.
-const AWAY_MAX: Duration = Duration::from_secs(22);
+const AWAY_MAX: Duration = Duration::from_secs(25);
 /// Bound on the last watcher's arrival at the last revision.
 const ARRIVAL_LIMIT: Duration = Duration::from_secs(60);
 /// How far back the watchers begin that begin late.
@@ -226,7 +226,7 @@ async fn install_snapshot(
     let installed_before = metric(cluster, node, "holdfast_raft_snapshots_installed").await?;
     let last_index = metric(cluster, node, "holdfast_raft_last_log_index").await?;
     cluster.node_mut(node).pause()?;
-    writers.hurry(true);
+    let hurry = writers.hurry();
     let away = Instant::now();
     let purged = poll("the others to purge what the node lacks", AWAY_MAX, async || {
         let leader = match cluster.wait_leader().await {
@@ -239,7 +239,7 @@ async fn install_snapshot(
         }
     });
     purged.await.with_context(|| format!("away for {:?}", away.elapsed()))?;
-    writers.hurry(false);
+    drop(hurry);
     cluster.node_mut(node).resume()?;
     let installed = poll("a snapshot to be installed", ARRIVAL_LIMIT, async || {
         match metric(cluster, node, "holdfast_raft_snapshots_installed").await {

@@ -50,7 +50,7 @@ async fn a_watch_that_cannot_begin_says_why() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_compacted_cannot_be_watched_and_the_oldest_revision_is_named() -> Result<()> {
-    let args = ["--compaction-period-ms", "100", "--found-history-versions", "1", "--found-history-ms", "0"];
+    let args = ["--compaction-period-ms", "100", "--found-history-versions", "1", "--found-history-ms", "1"];
     let nodes = Nodes::start(1, &args).await?;
     nodes.put("kept", "1").await?;
     let mut newest = 0;

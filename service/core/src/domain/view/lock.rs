@@ -212,7 +212,7 @@ impl<T: Tables> View<'_, T> {
         };
         let now = self.meta()?.time;
         let mut range = KeyRange::prefix(key::text_prefix(namespace, prefix));
-        if prefix.is_empty() {
+        if *prefix < *LockName::after_elections() {
             range = range.starting_at(key::text_prefix(namespace, &LockName::after_elections()));
         }
         if let Some(after) = after {

@@ -37,14 +37,15 @@ async fn a_value_comes_back_byte_for_byte() -> Result<()> {
 #[tokio::test]
 async fn an_earlier_value_can_be_read() -> Result<()> {
     let (_cluster, shell) = node().await?;
-    let blue = put(&shell, "app/color", "blue")?.to_string();
+    let blue = put(&shell, "app/color", "blue")?;
+    let then = blue.to_string();
     put(&shell, "app/color", "red")?;
     ensure!(shell.text(&["config", "get", "app/color"])? == "red");
-    ensure!(shell.text(&["config", "get", "app/color", "--at", &blue])? == "blue");
-    let item = shell.json(&["config", "get", "app/color", "--at", &blue])?;
-    ensure!(item["value"] == "blue" && item["mod_revision"].to_string() == blue, "{item}");
-    let list = shell.json(&["config", "list", "--values", "--at", &blue])?;
-    ensure!(list["revision"].to_string() == blue && list["items"][0]["value"] == "blue", "{list}");
+    ensure!(shell.text(&["config", "get", "app/color", "--at", &then])? == "blue");
+    let item = shell.json(&["config", "get", "app/color", "--at", &then])?;
+    ensure!(item["value"] == "blue" && item["mod_revision"] == blue, "{item}");
+    let list = shell.json(&["config", "list", "--values", "--at", &then])?;
+    ensure!(list["revision"] == blue && list["items"][0]["value"] == "blue", "{list}");
     shell.refusal(super::REFUSED, &["config", "get", "app/color", "--at", "999999999"])?;
     Ok(())
 }

@@ -110,7 +110,7 @@ impl Evidence {
     /// What happened: everything acknowledged, and what was seen of the writes without an outcome.
     fn past(&self) -> Result<Past> {
         let mut past = Past::new();
-        let mut open: BTreeSet<(&str, &Effect)> = BTreeSet::new();
+        let mut open: BTreeSet<(String, Effect)> = BTreeSet::new();
         let mut open_deletes: BTreeMap<&str, Vec<Option<u64>>> = BTreeMap::new();
         for Written { key, effect, fate } in &self.written {
             match (fate, effect) {
@@ -119,7 +119,9 @@ impl Evidence {
                     ensure!(twice.is_none(), "two writes of {key} were acknowledged at {revision}");
                 }
                 (Fate::AtIfThere(revision), _) => open_deletes.entry(key).or_default().push(Some(*revision)),
-                (Fate::Unknown, Effect::Put(_)) => drop(open.insert((key, effect))),
+                (Fate::Unknown, Effect::Put(_)) => {
+                    open.insert((key.clone(), effect.clone()));
+                }
                 (Fate::Unknown, Effect::Delete) => open_deletes.entry(key).or_default().push(None),
             }
         }
@@ -132,7 +134,7 @@ impl Evidence {
                     }
                     // Each write happens once at most.
                     let was_tried = match &effect {
-                        Effect::Put(_) => open.remove(&(key.as_str(), &effect)),
+                        Effect::Put(_) => open.remove(&(key.clone(), effect.clone())),
                         Effect::Delete => take_delete(open_deletes.get_mut(key.as_str()), *revision),
                     };
                     if !was_tried {

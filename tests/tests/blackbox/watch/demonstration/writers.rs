@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -11,14 +11,16 @@ use rand::{Rng as _, SeedableRng as _};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Prefixes of keys.
 pub(super) const PREFIXES: usize = 20;
 const WRITERS: usize = 9;
+/// Further ones while there is a hurry.
+const HURRIED: usize = 30;
 /// Keys of one writer under one prefix.
 const KEYS: usize = 3;
-/// Pause after a write.
+/// Pause after a write, usually.
 const PACE: Duration = Duration::from_millis(25);
 /// Bound on one request.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -58,43 +60,49 @@ pub(super) struct Written {
 pub(super) struct Writers {
     shared: Arc<Shared>,
     tasks: JoinSet<Result<Vec<Written>>>,
+    seed: u64,
+    count: usize,
     stop: CancellationToken,
 }
 
 struct Shared {
     http: reqwest::Client,
     endpoints: Vec<String>,
-    hurry: AtomicBool,
     last_revision: AtomicU64,
 }
 
 impl Writers {
     pub(super) fn start(endpoints: &[String], seed: u64) -> Result<Self> {
         let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build()?;
-        let shared = Arc::new(Shared {
-            http,
-            endpoints: endpoints.to_vec(),
-            hurry: AtomicBool::new(false),
-            last_revision: AtomicU64::new(0),
-        });
-        let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
-        for number in 0..WRITERS {
+        let shared =
+            Arc::new(Shared { http, endpoints: endpoints.to_vec(), last_revision: AtomicU64::new(0) });
+        let stop = CancellationToken::new();
+        let mut writers = Self { shared, tasks: JoinSet::new(), seed, count: 0, stop: stop.clone() };
+        writers.spawn(WRITERS, PACE, &stop);
+        Ok(writers)
+    }
+
+    fn spawn(&mut self, count: usize, pace: Duration, stop: &CancellationToken) {
+        for number in self.count..self.count + count {
             let writer = Writer {
-                shared: Arc::clone(&shared),
+                shared: Arc::clone(&self.shared),
                 number,
-                random: StdRng::seed_from_u64(seed + number as u64),
+                random: StdRng::seed_from_u64(self.seed + number as u64),
                 exists: BTreeMap::new(),
                 written: Vec::new(),
                 count: 0,
+                pace,
             };
-            tasks.spawn(writer.work(stop.clone()));
+            self.tasks.spawn(writer.work(stop.clone()));
         }
-        Ok(Self { shared, tasks, stop })
+        self.count += count;
     }
 
-    /// Whether the writers pause after each write.
-    pub(super) fn hurry(&self, hurry: bool) {
-        self.shared.hurry.store(hurry, Ordering::Relaxed);
+    /// Writes as much as the cluster takes, until the returned guard is dropped.
+    pub(super) fn hurry(&mut self) -> DropGuard {
+        let stop = self.stop.child_token();
+        self.spawn(HURRIED, Duration::ZERO, &stop);
+        stop.drop_guard()
     }
 
     /// The newest revision that was acknowledged.
@@ -142,6 +150,8 @@ struct Writer {
     exists: BTreeMap<String, Option<bool>>,
     written: Vec<Written>,
     count: usize,
+    /// Pause after a write.
+    pace: Duration,
 }
 
 impl Writer {
@@ -152,9 +162,7 @@ impl Writer {
                 1 | 2 => self.put_several().await?,
                 _ => self.put().await?,
             }
-            if !self.shared.hurry.load(Ordering::Relaxed) {
-                tokio::time::sleep(PACE).await;
-            }
+            tokio::time::sleep(self.pace).await;
         }
         Ok(self.written)
     }
