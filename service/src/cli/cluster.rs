@@ -197,7 +197,7 @@ async fn add(cluster: &Cluster, node: &str, wait: bool, output: Format) -> Resul
     let goal = if wait { Goal::Voter } else { Goal::Learner };
     let mut progress = Progress::start();
     let membership = cluster
-        .join(&theirs.this_node, goal, |joining| progress.tell_left(&joining.to_string(), joining.lag))
+        .join(&theirs.this_node, goal, |joining| progress.tell(&joining.to_string(), joining.lag))
         .await?;
     drop(progress);
     let role = membership.members.iter().find(|member| member.id == theirs.node_id).map(|member| member.role);

@@ -30,7 +30,7 @@ impl Progress {
     }
 
     /// Says how far it is, with a bar if it is known how much is left to do. The same again changes nothing.
-    pub(super) fn tell_left(&mut self, text: &str, left: Option<u64>) {
+    pub(super) fn tell(&mut self, text: &str, left: Option<u64>) {
         if self.told == text {
             return;
         }
