@@ -105,6 +105,7 @@ fn show(session: &SessionView) -> Result<(), Fatal> {
     let label = |(key, value): (&String, &String)| output::printable(&format!("label       {key}={value}"));
     lines.extend(session.labels.iter().map(label));
     lines.push(format!("created at  revision {}", session.create_revision));
+    lines.push(format!("keys        {}", session.keys));
     output::line(&lines.join("\n"))?;
     if session.claims.is_empty() {
         return output::line("\nIt owns no claims.");
@@ -113,6 +114,7 @@ fn show(session: &SessionView) -> Result<(), Fatal> {
     let row = |claim: &ClaimRef| {
         vec![
             claim.namespace.clone(),
+            claim.contest.kind().to_string(),
             claim.contest.as_str().to_owned(),
             match claim.state {
                 LiveState::Held => "held".to_owned(),
@@ -123,7 +125,7 @@ fn show(session: &SessionView) -> Result<(), Fatal> {
         ]
     };
     let rows: Vec<Vec<String>> = session.claims.iter().map(row).collect();
-    output::table(&["NAMESPACE", "LOCK", "STATE", "TOKEN", "CLAIM"], &rows)
+    output::table(&["NAMESPACE", "KIND", "NAME", "STATE", "TOKEN", "CLAIM"], &rows)
 }
 
 async fn end(target: &Target, id: &str) -> Result<(), Fatal> {

@@ -127,13 +127,13 @@ fn help_has_colours_on_a_terminal_unless_no_color_is_set() -> Result<()> {
 fn a_wrong_command_line_says_what_is_wrong_with_it() -> Result<()> {
     let shell = Shell::anywhere()?;
     for (args, explanation) in [
-        (&["lock", "gte", "x"] as &[&str], "'get'"),
+        (&["lock", "gett", "x"] as &[&str], "'get'"),
         (&["lock", "get"], "<NAME>"),
         (&["lock", "force-release", "x", "--token", "ten", "--reason", "y"], "ten"),
         (&["lock", "list", "-o", "xml"], "table, json, yaml"),
         (&["dev", "--endpoint", "127.0.0.1:7700"], "takes no --endpoint"),
         (&["-o", "json", "serve"], "takes no --output"),
-        (&["man", "lock", "fly"], "it has: list, get"),
+        (&["man", "lock", "fly"], "it has: run, list, get"),
         (&["lock", "list", "--endpoint", "ftp://127.0.0.1"], "ftp://127.0.0.1"),
     ] {
         let complaint = shell.refusal(USAGE, args)?;
