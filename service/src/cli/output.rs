@@ -39,7 +39,7 @@ pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Fatal> {
 /// Prints a line.
 ///
 /// # Errors
-/// As [`bytes`].
+/// As [`bytes()`].
 pub(crate) fn line(text: &str) -> Result<(), Fatal> {
     bytes(format!("{text}\n").as_bytes())
 }
@@ -47,7 +47,7 @@ pub(crate) fn line(text: &str) -> Result<(), Fatal> {
 /// Prints a command's one answer: for people as `table` does it, or as a document.
 ///
 /// # Errors
-/// As [`bytes`].
+/// As [`bytes()`].
 pub(crate) fn answer<T: Serialize>(
     format: Format,
     value: &T,
@@ -63,7 +63,7 @@ pub(crate) fn answer<T: Serialize>(
 /// Tells people that something is done which the API answers with nothing.
 ///
 /// # Errors
-/// As [`bytes`].
+/// As [`bytes()`].
 pub(crate) fn done(format: Format, text: &str) -> Result<(), Fatal> {
     match format {
         Format::Table => line(text),
@@ -75,7 +75,7 @@ pub(crate) fn done(format: Format, text: &str) -> Result<(), Fatal> {
 /// its `---` separates from the one before.
 ///
 /// # Errors
-/// As [`bytes`].
+/// As [`bytes()`].
 pub(crate) fn event<T: Serialize>(
     format: Format,
     value: &T,
@@ -99,7 +99,7 @@ fn yaml(value: &impl Serialize) -> String {
 /// Prints rows under their headings, each column as wide as its widest cell.
 ///
 /// # Errors
-/// As [`bytes`].
+/// As [`bytes()`].
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> Result<(), Fatal> {
     bytes(table_text(headings, rows).as_bytes())
 }
