@@ -26,7 +26,9 @@ async fn campaign(client: &Client, candidate: &str, label: &str) -> Result<Optio
     match client.put_candidate("default", "scheduler", candidate, &request).await?.value {
         ClaimView::Held(HeldClaim { fencing_token, .. }) => Ok(Some(fencing_token)),
         ClaimView::Queued(_) => Ok(None),
-        other => anyhow::bail!("a candidate leads or waits: {other:?}"),
+        other @ (ClaimView::Released(_) | ClaimView::Lost(_)) => {
+            anyhow::bail!("a candidate leads or waits: {other:?}")
+        }
     }
 }
 
