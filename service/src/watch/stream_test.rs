@@ -83,9 +83,9 @@ async fn every_reader_is_told_everything_once_and_in_order_whatever_happens() {
         met = world.live(seed).await;
     }
     let Met { pages, changes, slow, compacted, gone, over, replaced, lists } = met;
-    assert!(1_000 < pages && 10_000 < changes, "{pages} pages, {changes} changes");
-    assert!(50 < slow && 50 < compacted && 20 < gone && 20 < over, "{slow} {compacted} {gone} {over}");
-    assert!(100 < replaced && 50 < lists, "{replaced} {lists}");
+    assert!(1_000 < pages && 1_000 < changes, "{met:?}");
+    assert!(20 < slow && 20 < compacted && 20 < gone && 20 < over, "{met:?}");
+    assert!(100 < replaced && 50 < lists, "{met:?}");
 }
 
 impl World {
