@@ -20,6 +20,8 @@ pub(super) struct Program {
     binary: Binary,
     endpoints: String,
     env: Vec<(String, String)>,
+    /// `lock` or `elect`.
+    group: &'static str,
 }
 
 impl Program {
@@ -29,7 +31,7 @@ impl Program {
     }
 
     pub(super) fn of(binary: Binary, endpoints: &[String]) -> Self {
-        Self { binary, endpoints: endpoints.join(","), env: Vec::new() }
+        Self { binary, endpoints: endpoints.join(","), env: Vec::new(), group: "lock" }
     }
 
     pub(super) fn with_env(mut self, name: &str, value: &str) -> Self {
@@ -37,10 +39,16 @@ impl Program {
         self
     }
 
+    /// The same for elections: `holdfast elect run`.
+    pub(super) fn for_elections(mut self) -> Self {
+        self.group = "elect";
+        self
+    }
+
     /// `holdfast lock run` with these arguments, to be started.
     pub(super) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(self.binary.path());
-        command.args(["lock", "run"]).args(args).env("HOLDFAST_ENDPOINT", &self.endpoints);
+        command.args([self.group, "run"]).args(args).env("HOLDFAST_ENDPOINT", &self.endpoints);
         command.env_remove("HOLDFAST_NAMESPACE").envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command
