@@ -8,7 +8,8 @@
 //!
 //! Catching up is paced by the reader: nothing is read ahead of it, and it may take as long as it likes. At the head a stream
 //! is live: what happens goes into the queue at the next pull, and a reader that lets more pile up there than the queue holds
-//! is told where to resume and let go.
+//! is told where to resume and let go. That is decided when it comes back for more: until then nothing is kept for it, and the
+//! server drops one that takes nothing at all.
 
 use std::sync::Arc;
 use std::time::Duration;

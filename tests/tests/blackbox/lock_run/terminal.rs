@@ -35,8 +35,11 @@ impl Session {
         let scratch = Scratch::new()?;
         let file = scratch.path().join("session.sh");
         std::fs::write(&file, format!("set -m\n{script}\n"))?;
-        let mut command = Command::new("script");
-        command.args(["--quiet", "--return", "--command", &shell(&file)?]).arg("/dev/null");
+        // Whoever runs the tests in the background may have them ignore these signals, and what they start with them.
+        let mut command = Command::new("env");
+        command
+            .args(["--default-signal=INT,QUIT", "script", "--quiet", "--return", "--command", &shell(&file)?])
+            .arg("/dev/null");
         command.env("SHELL", "/bin/sh").env("TERM", "dumb").env("HOLDFAST_ENDPOINT", program.endpoints());
         command.env("RUN", format!("{} lock run", program.path().display()));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).kill_on_drop(true);

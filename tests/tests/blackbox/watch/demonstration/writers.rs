@@ -18,8 +18,6 @@ pub(super) const PREFIXES: usize = 20;
 const WRITERS: usize = 9;
 /// Further ones while there is a hurry.
 const HURRIED: usize = 30;
-/// Keys of one writer under one prefix.
-const KEYS: usize = 3;
 /// Pause after a write, usually.
 const PACE: Duration = Duration::from_millis(25);
 /// Bound on one request.
@@ -168,8 +166,7 @@ impl Writer {
     }
 
     fn key(&mut self) -> String {
-        let (under, key) = (self.random.random_range(0..PREFIXES), self.random.random_range(0..KEYS));
-        format!("{}w{}-{key}", prefix(under), self.number)
+        format!("{}w{}", prefix(self.random.random_range(0..PREFIXES)), self.number)
     }
 
     fn value(&mut self) -> String {
