@@ -49,8 +49,9 @@ async fn each_signal_reaches_the_command_and_its_answer_is_its_own() -> Result<(
 #[tokio::test]
 async fn a_signal_reaches_what_the_command_has_started_too() -> Result<()> {
     let (_cluster, program) = one_node().await?;
-    let script = "sh -c 'trap \"echo inner; exit\" USR1; echo up; while :; do sleep 0.05 & wait $!; done' & \
-                  trap 'wait; echo outer; exit 5' USR1; wait";
+    // The outer one listens before the inner one says that it is up.
+    let script = "trap 'wait; echo outer; exit 5' USR1; \
+                  sh -c 'trap \"echo inner; exit\" USR1; echo up; while :; do sleep 0.05 & wait $!; done' & wait";
     let mut run = program.start(["tree", "--", "sh", "-c", script])?;
     ensure!(run.line().await? == "up");
     run.signal(Signal::USR1)?;
