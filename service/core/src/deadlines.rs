@@ -108,12 +108,13 @@ impl Deadlines {
                 self.add_session(begun, now_ms);
             }
             Change::SessionEnded { id, reason: _ } => self.remove_session(id),
-            Change::ClaimQueued { claim, session, wait_ms, keep_waiting } => {
+            Change::ClaimQueued { claim, session, mode: _, wait_ms, keep_waiting }
+            | Change::SetQueued { claim, session, wait_ms, keep_waiting } => {
                 let wait = WaitRef { claim: claim.clone(), enqueued: event.revision };
                 self.add_wait(wait, *wait_ms, *keep_waiting, now_ms);
                 self.count_owned(session, |owned| owned + 1);
             }
-            Change::ClaimGranted { claim, session, token: _ } => {
+            Change::ClaimGranted { claim, session, mode: _, token: _ } => {
                 if !self.remove_wait(claim) {
                     self.count_owned(session, |owned| owned + 1);
                 }
@@ -125,9 +126,15 @@ impl Deadlines {
                     self.count_owned(session, |owned| owned.saturating_sub(1));
                 }
             }
+            Change::SetGranted { claim, session } => {
+                if !self.remove_wait(claim) {
+                    self.count_owned(session, |owned| owned + 1);
+                }
+            }
             Change::SessionOwns { id, owned } => self.count_owned(id, |_| *owned),
             Change::NamespaceCreated { .. }
             | Change::NamespaceDeleted { .. }
+            | Change::Proclaimed { .. }
             | Change::ConfigPut { .. }
             | Change::ConfigDeleted { .. } => {}
         }

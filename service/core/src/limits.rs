@@ -61,6 +61,17 @@ pub const COMPACT_ROWS_MAX: u64 = 10_000;
 pub const WATCH_ROWS_MAX: usize = 1_000;
 /// Bytes of values that one read for a watch returns, beyond the first revision.
 pub const WATCH_BYTES_MAX: usize = 1 << 20;
+/// Locks of one set: all of them are granted in one entry, and each look at the set looks at all.
+pub const LOCK_SET_MAX: u64 = 64;
+/// Permits of a semaphore.
+pub const PERMITS_MAX: u64 = 1_000_000;
+/// The value that the leader of an election publishes: its address and a few facts. Every change of it is kept with the
+/// changes of locks for those who watch.
+pub const ELECTION_VALUE_BYTES_MAX: usize = 4 << 10;
+/// Claims that one look for a deadlock visits. A claim whose look would need more is let in: its apply stays short.
+pub const DEADLOCK_VISITED_MAX: u64 = 10_000;
+/// Waits named in the refusal of a deadlock.
+pub const STUCK_SHOWN_MAX: usize = 16;
 /// Holders named in a refusal: the first ones are enough for a person.
 pub const HOLDERS_SHOWN_MAX: usize = 16;
 /// Namespaces of a store: each is a name and no more, but lists and checks walk them.

@@ -131,6 +131,8 @@ name_type!(@text LockName);
 
 /// What the names of elections begin with inside the state machine. It sorts before everything that a name begins with.
 const ELECTION_MARK: char = '!';
+/// Stands where the claims of lock sets have the name of their lock. It sorts as the mark of elections does, behind it.
+const LOCK_SETS: &str = "#";
 
 impl LockName {
     /// The name of an election from its text.
@@ -148,6 +150,18 @@ impl LockName {
         self.0.strip_prefix(ELECTION_MARK)
     }
 
+    /// What stands where the claims of lock sets have the name of their lock: not a lock, and no lock's name.
+    #[must_use]
+    pub fn lock_sets() -> Self {
+        Self(LOCK_SETS.to_owned())
+    }
+
+    /// Whether it stands for the lock sets of a namespace.
+    #[must_use]
+    pub fn is_lock_sets(&self) -> bool {
+        self.0 == LOCK_SETS
+    }
+
     /// The smallest text above the names of all elections and below those of all locks.
     pub(crate) fn after_elections() -> String {
         String::from(char::from(ELECTION_MARK as u8 + 1))
@@ -160,6 +174,7 @@ impl TryFrom<String> for LockName {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         match text.strip_prefix(ELECTION_MARK) {
             Some(election) => Self::election(election),
+            None if text == LOCK_SETS => Ok(Self::lock_sets()),
             None => Self::new(text),
         }
     }
@@ -298,6 +313,10 @@ mod tests {
         for name in [lock, election] {
             assert_eq!(LockName::try_from(String::from(name.clone())).unwrap(), name);
         }
+        let sets = LockName::lock_sets();
+        assert_eq!(LockName::try_from(String::from(sets.clone())).unwrap(), sets);
+        assert!(sets.is_lock_sets() && sets < LockName::new("0").unwrap());
+        assert!(LockName::new("#").is_err());
         assert!(LockName::new("!a").is_err());
         assert!(LockName::election("!a").is_err());
         assert!(LockName::election("").is_err());

@@ -41,12 +41,23 @@ fn created(session: &str, revision: u64) -> Event {
 
 fn queued(name: &str, session: &str, revision: u64, keep_waiting: bool) -> Event {
     let (claim, session) = (claim(name), id(session));
-    event(revision, Change::ClaimQueued { claim, session, wait_ms: WAIT, keep_waiting })
+    event(revision, Change::ClaimQueued {
+        claim,
+        session,
+        mode: LockMode::Exclusive,
+        wait_ms: WAIT,
+        keep_waiting,
+    })
 }
 
 fn granted(name: &str, session: &str, revision: u64) -> Event {
     let token = FencingToken::of_grant(Revision::new(revision));
-    event(revision, Change::ClaimGranted { claim: claim(name), session: id(session), token })
+    event(revision, Change::ClaimGranted {
+        claim: claim(name),
+        session: id(session),
+        mode: LockMode::Exclusive,
+        token,
+    })
 }
 
 fn named(session: &str, revision: u64) -> SessionRef {
@@ -310,6 +321,9 @@ impl Leader {
                 Change::NamespaceCreated { .. }
                 | Change::NamespaceDeleted { .. }
                 | Change::ClaimQueued { .. }
+                | Change::SetQueued { .. }
+                | Change::SetGranted { .. }
+                | Change::Proclaimed { .. }
                 | Change::ClaimGranted { .. }
                 | Change::ClaimEnded { .. }
                 | Change::ConfigPut { .. }

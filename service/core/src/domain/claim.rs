@@ -1,6 +1,7 @@
 //! Claims: what a client says it wants of a lock, and what becomes of that.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 use crate::domain::entry::Entry;
 use crate::domain::key::KeyRange;
@@ -11,7 +12,7 @@ use crate::domain::{
     Success, Table, Tables, WaitRef, key, record,
 };
 use crate::limits::{HOLDERS_SHOWN_MAX, SESSION_OWNED_MAX};
-use crate::{FencingToken, LogTime, Revision, SessionId};
+use crate::{FencingToken, LockName, LogTime, Revision, SessionId};
 
 /// A live claim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,12 +21,37 @@ pub(crate) struct Claim {
     pub(crate) session: SessionId,
     /// The time to live that it asked for when it made its session itself.
     pub(crate) own_ttl_ms: Option<u64>,
-    /// How it takes the lock.
-    pub(crate) mode: LockMode,
+    /// What it takes.
+    pub(crate) takes: Takes,
     /// A text for people.
     pub(crate) label: String,
     /// Where it stands.
     pub(crate) standing: Standing,
+}
+
+/// What a claim takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Takes {
+    /// Its lock.
+    Lock(LockMode),
+    /// Its lock, as a part of the set of the same id. It begins, is granted and ends with the set.
+    Part(LockMode),
+    /// Several locks: it has a part for each, and no place of its own.
+    Set(BTreeMap<LockName, LockMode>),
+}
+
+impl Takes {
+    /// How it takes its lock. A set's own claim has no lock; whoever comes to it by a lock's places never meets one.
+    pub(crate) const fn mode(&self) -> LockMode {
+        match self {
+            Self::Lock(mode) | Self::Part(mode) => *mode,
+            Self::Set(_) => LockMode::Exclusive,
+        }
+    }
+
+    pub(crate) const fn is_part(&self) -> bool {
+        matches!(self, Self::Part(_))
+    }
 }
 
 /// Where a live claim stands.
@@ -57,7 +83,7 @@ impl Claim {
             ClaimOwner::Session(id) => self.own_ttl_ms.is_none() && self.session == *id,
             ClaimOwner::OwnSession { ttl_ms } => self.own_ttl_ms == Some(*ttl_ms),
         };
-        same_owner && self.mode == acquire.mode
+        same_owner && self.takes == Takes::Lock(acquire.mode)
     }
 }
 
@@ -68,9 +94,12 @@ impl<T: Tables> Entry<'_, '_, T> {
 
     /// Takes a lock, queues for it, or answers where the claim of that id stands.
     pub(crate) fn acquire(&mut self, acquire: &Acquire) -> Result<Outcome, Fault> {
-        let Acquire { claim: claim_ref, owner, mode: _, if_held, label: _ } = acquire;
+        let Acquire { claim: claim_ref, owner, mode, if_held, label: _ } = acquire;
         if self.namespace(&claim_ref.lock.namespace)?.is_none() {
             return Ok(Err(Rejection::NamespaceNotFound));
+        }
+        if let Some(refusal) = refuse_permits(*mode) {
+            return Ok(Err(refusal));
         }
         if let Some(claim) = self.claim(claim_ref)? {
             let asked = claim.is_asked_by(acquire);
@@ -90,34 +119,53 @@ impl<T: Tables> Entry<'_, '_, T> {
             return Ok(Err(refusal));
         }
         let lock = self.lock(&claim_ref.lock)?.unwrap_or_default();
-        if lock.is_idle() {
+        if let Some(refusal) = refuse_kind(&claim_ref.lock.lock, &lock, *mode) {
+            return Ok(Err(refusal));
+        }
+        let at_once = lock.admits_at_once(*mode);
+        let wait = match if_held {
+            IfHeld::Refuse if !at_once => {
+                let holders = holders_of(self.rows, &claim_ref.lock, self.meta.time, HOLDERS_SHOWN_MAX)?;
+                let (queued, delay_remaining_ms) = (lock.queued, lock.delay_remaining_ms(self.meta.time));
+                return Ok(Err(Rejection::LockHeld { holders, queued, delay_remaining_ms }));
+            }
+            IfHeld::Refuse => (0, false),
+            IfHeld::Queue { wait_ms, keep_waiting } => (*wait_ms, *keep_waiting),
+        };
+        if let Some(refusal) = self.refuse_queue(&lock) {
+            return Ok(Err(refusal));
+        }
+        if at_once {
             return self.begin_held(acquire, lock).map(Ok);
         }
-        match if_held {
-            IfHeld::Refuse => {
-                let holders = holders_of(self.rows, &claim_ref.lock, self.meta.time, HOLDERS_SHOWN_MAX)?;
-                let delay_remaining_ms = lock.delay_remaining_ms(self.meta.time);
-                Ok(Err(Rejection::LockHeld { holders, delay_remaining_ms }))
-            }
-            IfHeld::Queue { wait_ms, keep_waiting } => {
-                let max = self.meta.settings.queue_max;
-                if max <= lock.claims() {
-                    return Ok(Err(Rejection::QueueFull { max }));
-                }
-                self.begin_queued(acquire, lock, (*wait_ms, *keep_waiting)).map(Ok)
+        if let ClaimOwner::Session(session) = owner {
+            let wanted = BTreeMap::from([(claim_ref.lock.lock.clone(), *mode)]);
+            if let Some(refusal) = self.refuse_deadlock(session, &claim_ref.lock.namespace, &wanted)? {
+                return Ok(Err(refusal));
             }
         }
+        self.begin_queued(acquire, lock, wait).map(Ok)
+    }
+
+    /// Why a lock takes no further claim at all, if so.
+    pub(crate) fn refuse_queue(&self, lock: &Lock) -> Option<Rejection> {
+        let max = self.meta.settings.queue_max;
+        (max.max(1) <= lock.claims()).then_some(Rejection::QueueFull { max })
     }
 
     /// Why nobody may take a further claim for this owner, if so.
     fn refuse_owner(&self, owner: &ClaimOwner) -> Result<Option<Rejection>, Fault> {
-        let id = match owner {
-            ClaimOwner::OwnSession { ttl_ms: _ } => return Ok(self.refuse_session()),
-            ClaimOwner::Session(id) => id,
-        };
+        match owner {
+            ClaimOwner::OwnSession { ttl_ms: _ } => Ok(self.refuse_session()),
+            ClaimOwner::Session(id) => self.refuse_owned(id, 1),
+        }
+    }
+
+    /// Why a session may not own so much more, if so.
+    pub(crate) fn refuse_owned(&self, id: &SessionId, more: u64) -> Result<Option<Rejection>, Fault> {
         if let Some(session) = self.session(id)? {
             let max = SESSION_OWNED_MAX;
-            return Ok((max <= session.owned).then_some(Rejection::SessionOwnsTooMuch { max }));
+            return Ok((max < session.owned + more).then_some(Rejection::SessionOwnsTooMuch { max }));
         }
         #[cfg(feature = "seeded-bugs")]
         if self.bugs.session_check_dropped {
@@ -131,10 +179,11 @@ impl<T: Tables> Entry<'_, '_, T> {
         let revision = self.take_revision();
         let token = FencingToken::of_grant(revision);
         self.wake(&acquire.claim.lock, &mut lock);
-        self.hold(&acquire.claim, &mut lock, token);
+        self.hold(&acquire.claim, &mut lock, acquire.mode, token);
         let standing = Standing::Held { token, since: self.meta.time };
         let session = self.begin(acquire, &lock, standing, revision)?;
-        let granted = Change::ClaimGranted { claim: acquire.claim.clone(), session: session.clone(), token };
+        let (claim, mode) = (acquire.claim.clone(), acquire.mode);
+        let granted = Change::ClaimGranted { claim, session: session.clone(), mode, token };
         self.tell(revision, granted);
         Ok(Success::Held { token, session, granted: true })
     }
@@ -148,13 +197,12 @@ impl<T: Tables> Entry<'_, '_, T> {
         let enqueued = self.take_revision();
         let holders = holders_of(self.rows, &acquire.claim.lock, self.meta.time, HOLDERS_SHOWN_MAX)?;
         let position = lock.queued;
-        lock.queued += 1;
-        let place = Place { claim: acquire.claim.claim.clone() };
-        self.rows.put(Table::Queue, key::queue(&acquire.claim.lock, enqueued), &place);
+        self.enqueue(&acquire.claim, &mut lock, acquire.mode, enqueued);
         let standing = Standing::Queued { enqueued, since: self.meta.time, wait_ms, keep_waiting };
         let session = self.begin(acquire, &lock, standing, enqueued)?;
-        let claim = acquire.claim.clone();
-        self.tell(enqueued, Change::ClaimQueued { claim, session: session.clone(), wait_ms, keep_waiting });
+        let (claim, mode) = (acquire.claim.clone(), acquire.mode);
+        let queued = Change::ClaimQueued { claim, session: session.clone(), mode, wait_ms, keep_waiting };
+        self.tell(enqueued, queued);
         Ok(Success::Queued { enqueued, session, position, holders, queued: true })
     }
 
@@ -167,6 +215,7 @@ impl<T: Tables> Entry<'_, '_, T> {
         revision: Revision,
     ) -> Result<SessionId, Fault> {
         let Acquire { claim: claim_ref, owner, mode, if_held: _, label } = acquire;
+        let takes = Takes::Lock(*mode);
         let (id, session, own_ttl_ms) = match owner {
             ClaimOwner::Session(id) => (id.clone(), self.session(id)?, None),
             ClaimOwner::OwnSession { ttl_ms } => {
@@ -178,17 +227,26 @@ impl<T: Tables> Entry<'_, '_, T> {
             session.owned += 1;
             self.put_session(&id, &session);
         }
-        let claim = Claim { session: id, own_ttl_ms, mode: *mode, label: label.clone(), standing };
-        self.rows.put(Table::Claim, key::claim(claim_ref), &claim);
-        self.rows.put(Table::SessionClaim, key::session_claim(&claim.session, claim_ref), &());
+        let claim = Claim { session: id, own_ttl_ms, takes, label: label.clone(), standing };
+        self.add_claim(claim_ref, &claim)?;
         self.put_lock(&claim_ref.lock, lock);
+        Ok(claim.session)
+    }
+
+    /// Writes the row of a claim that begins; the caller writes those of its session, its lock and its place.
+    pub(crate) fn add_claim(&mut self, claim_ref: &ClaimRef, claim: &Claim) -> Result<(), Fault> {
+        self.rows.put(Table::Claim, key::claim(claim_ref), claim);
+        self.rows.put(Table::SessionClaim, key::session_claim(&claim.session, claim_ref), &());
         self.update_namespace(&claim_ref.lock.namespace, |namespace| namespace.claims += 1)?;
         self.meta.counters.claims += 1;
-        Ok(claim.session)
+        Ok(())
     }
 
     /// Where a live claim stands, for whoever asks again.
     fn standing(&self, claim_ref: &ClaimRef, claim: Claim) -> Result<Success, Fault> {
+        if let Takes::Set(locks) = &claim.takes {
+            return self.standing_of_set(claim_ref, &claim, locks);
+        }
         let session = claim.session;
         match claim.standing {
             Standing::Held { token, since: _ } => Ok(Success::Held { token, session, granted: false }),
@@ -302,7 +360,8 @@ impl<T: Tables> Entry<'_, '_, T> {
         Ok(self.claim(&claim_ref)?.map(|claim| (claim_ref, claim)))
     }
 
-    /// Ends a claim, and with it the session that it made. The lock is settled by the entry.
+    /// Ends a claim, and with it the session that it made, or the set that it is a part of. The lock is settled by the
+    /// entry.
     pub(crate) fn end_claim(
         &mut self,
         claim_ref: &ClaimRef,
@@ -310,6 +369,10 @@ impl<T: Tables> Entry<'_, '_, T> {
         reason: EndReason,
         revision: Revision,
     ) -> Result<(), Fault> {
+        if claim.takes.is_part() {
+            let (set_ref, set) = self.set_of(claim_ref)?;
+            return self.end_claim(&set_ref, &set, reason, revision);
+        }
         let mut session = self.session(&claim.session)?;
         self.remove_claim(claim_ref, claim, session.as_mut(), reason, revision)?;
         match session {
@@ -324,7 +387,8 @@ impl<T: Tables> Entry<'_, '_, T> {
         }
     }
 
-    /// Takes a claim out of its lock and its session and remembers it; the caller writes the session.
+    /// Takes a claim out of its lock and its session and remembers it, a set with all its parts; the caller writes the
+    /// session.
     pub(crate) fn remove_claim(
         &mut self,
         claim_ref: &ClaimRef,
@@ -333,29 +397,35 @@ impl<T: Tables> Entry<'_, '_, T> {
         reason: EndReason,
         revision: Revision,
     ) -> Result<(), Fault> {
-        let ClaimRef { lock: lock_ref, .. } = claim_ref;
-        let mut lock = self.used_lock(lock_ref)?;
-        let token = match claim.standing {
-            Standing::Held { token, since: _ } => {
-                self.rows.delete(Table::Holder, key::holder(lock_ref, token));
-                lock.holders -= 1;
-                let delay_ms = session.as_ref().map_or(0, |session| session.spec.lock_delay_ms);
-                if reason.is_loss() && 0 < delay_ms {
-                    self.close_lock(lock_ref, &mut lock, delay_ms)?;
-                }
-                Some(token)
+        if let Takes::Set(locks) = &claim.takes {
+            for lock in locks.keys() {
+                let part_ref = claim_ref.of_lock(lock);
+                let part = self.part(&part_ref)?;
+                self.remove_one(&part_ref, &part, session.as_deref_mut(), reason, revision)?;
             }
-            Standing::Queued { enqueued, .. } => {
-                self.rows.delete(Table::Queue, key::queue(lock_ref, enqueued));
-                lock.queued -= 1;
-                None
+        }
+        self.remove_one(claim_ref, claim, session, reason, revision)
+    }
+
+    fn remove_one(
+        &mut self,
+        claim_ref: &ClaimRef,
+        claim: &Claim,
+        mut session: Option<&mut Session>,
+        reason: EndReason,
+        revision: Revision,
+    ) -> Result<(), Fault> {
+        let delay_ms = session.as_ref().map_or(0, |session| session.spec.lock_delay_ms);
+        let token = match claim.takes {
+            Takes::Lock(mode) | Takes::Part(mode) => {
+                let delay_ms = if reason.is_loss() { delay_ms } else { 0 };
+                self.leave_lock(claim_ref, mode, &claim.standing, delay_ms)?
             }
+            Takes::Set(_) => None,
         };
-        self.put_lock(lock_ref, &lock);
-        self.unsettled.insert(lock_ref.clone());
         self.rows.delete(Table::Claim, key::claim(claim_ref));
         self.rows.delete(Table::SessionClaim, key::session_claim(&claim.session, claim_ref));
-        self.update_namespace(&lock_ref.namespace, |namespace| namespace.claims -= 1)?;
+        self.update_namespace(&claim_ref.lock.namespace, |namespace| namespace.claims -= 1)?;
         self.meta.counters.claims -= 1;
         if let Some(session) = session.as_mut() {
             session.owned -= 1;
@@ -370,6 +440,56 @@ impl<T: Tables> Entry<'_, '_, T> {
         self.tell(revision, Change::ClaimEnded { claim, session, reason, token });
         Ok(())
     }
+
+    /// Takes a claim out of the holders or the queue of its lock, which is settled by the entry. Returns the token that it
+    /// had.
+    fn leave_lock(
+        &mut self,
+        claim_ref: &ClaimRef,
+        mode: LockMode,
+        standing: &Standing,
+        delay_ms: u64,
+    ) -> Result<Option<FencingToken>, Fault> {
+        let ClaimRef { lock: lock_ref, .. } = claim_ref;
+        let mut lock = self.used_lock(lock_ref)?;
+        let token = match *standing {
+            Standing::Held { token, since: _ } => {
+                self.rows.delete(Table::Holder, key::holder(lock_ref, token));
+                lock.holders -= 1;
+                lock.taken -= mode.units();
+                if 0 < delay_ms {
+                    self.close_lock(lock_ref, &mut lock, delay_ms)?;
+                }
+                self.forget_value(lock_ref, token)?;
+                Some(token)
+            }
+            Standing::Queued { enqueued, .. } => {
+                self.rows.delete(Table::Queue, key::queue(lock_ref, enqueued));
+                lock.queued -= 1;
+                None
+            }
+        };
+        lock.forget_kind();
+        self.put_lock(lock_ref, &lock);
+        self.unsettled.insert(lock_ref.clone());
+        Ok(token)
+    }
+}
+
+/// Why nobody could ever be granted so many permits, if so.
+pub(crate) fn refuse_permits(mode: LockMode) -> Option<Rejection> {
+    match mode {
+        LockMode::Permits { permits, of } if !mode.is_possible() => {
+            Some(Rejection::ImpossiblePermits { permits, of })
+        }
+        LockMode::Exclusive | LockMode::Shared | LockMode::Permits { .. } => None,
+    }
+}
+
+/// Why a lock takes no claim of this mode now, held or queued, if so.
+pub(crate) fn refuse_kind(name: &LockName, lock: &Lock, mode: LockMode) -> Option<Rejection> {
+    let other = lock.is_of_another_kind(mode);
+    other.then(|| Rejection::LockModeConflict { lock: name.clone(), kind: lock.kind })
 }
 
 impl Claim {

@@ -105,6 +105,10 @@ pub enum Command {
     Txn(Txn),
     /// Drops superseded versions, one slice of them.
     Compact(Compact),
+    /// Takes several locks at once or queues for all of them, or replays that.
+    AcquireSet(AcquireSet),
+    /// Publishes the value of an election's leader.
+    Proclaim(Proclaim),
 }
 
 /// A lock in its namespace.
@@ -123,6 +127,21 @@ pub struct ClaimRef {
     pub lock: LockRef,
     /// The claim's id.
     pub claim: ClaimId,
+}
+
+impl ClaimRef {
+    /// The claim of a lock set as a whole. Its parts are claims of the same id, one of each lock.
+    #[must_use]
+    pub fn lock_set(namespace: NamespaceName, claim: ClaimId) -> Self {
+        Self { lock: LockRef { namespace, lock: LockName::lock_sets() }, claim }
+    }
+
+    /// The claim of this id of another lock in the namespace.
+    #[must_use]
+    pub fn of_lock(&self, lock: &LockName) -> Self {
+        let lock = LockRef { namespace: self.lock.namespace.clone(), lock: lock.clone() };
+        Self { lock, claim: self.claim.clone() }
+    }
 }
 
 /// One particular wait: an id can be queued only once, and the revision says which entry queued it.
@@ -162,8 +181,70 @@ pub enum ClaimOwner {
 /// How a claim takes the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum LockMode {
-    /// One holder.
+    /// One holder, and no shared ones.
     Exclusive,
+    /// Any number of shared holders, and no exclusive one.
+    Shared,
+    /// Some of a number of permits.
+    Permits {
+        /// How many it takes.
+        permits: u32,
+        /// How many there are, the same for all claims of the lock at a time.
+        of: u32,
+    },
+}
+
+/// What a lock is used as while it has a holder or a queue. Claims of another kind are refused.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum LockKind {
+    /// One exclusive holder, or any number of shared ones.
+    #[default]
+    Exclusion,
+    /// A semaphore.
+    Permits {
+        /// How many permits it has.
+        of: u32,
+    },
+}
+
+impl LockKind {
+    /// How many units a lock of this kind has. A shared holder takes one of more than there can be holders, an exclusive
+    /// one takes all, so that one addition tells for every kind who fits beside whom.
+    pub(crate) const fn units(self) -> u64 {
+        match self {
+            Self::Exclusion => u32::MAX as u64,
+            Self::Permits { of } => of as u64,
+        }
+    }
+}
+
+impl LockMode {
+    /// The kind of lock that it needs.
+    #[must_use]
+    pub const fn kind(self) -> LockKind {
+        match self {
+            Self::Exclusive | Self::Shared => LockKind::Exclusion,
+            Self::Permits { permits: _, of } => LockKind::Permits { of },
+        }
+    }
+
+    /// How many of its kind's units it takes.
+    pub(crate) const fn units(self) -> u64 {
+        match self {
+            Self::Exclusive => LockKind::Exclusion.units(),
+            Self::Shared => 1,
+            Self::Permits { permits, of: _ } => permits as u64,
+        }
+    }
+
+    /// Whether it could ever be granted: a claim takes one permit at least, and no more than there are.
+    #[must_use]
+    pub const fn is_possible(self) -> bool {
+        match self {
+            Self::Exclusive | Self::Shared => true,
+            Self::Permits { permits, of } => 0 < permits && permits <= of,
+        }
+    }
 }
 
 /// What happens when the lock is not free.
@@ -193,6 +274,36 @@ pub struct Acquire {
     pub if_held: IfHeld,
     /// A text for people.
     pub label: String,
+}
+
+/// Takes several locks of one namespace, all or none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcquireSet {
+    /// The namespace.
+    pub namespace: NamespaceName,
+    /// The id that the client chose; each of its locks gets a claim of that id.
+    pub claim: ClaimId,
+    /// The session that holds it.
+    pub session: SessionId,
+    /// The locks, and how it takes each.
+    pub locks: BTreeMap<LockName, LockMode>,
+    /// What happens when they cannot all be taken now.
+    pub if_held: IfHeld,
+    /// A text for people.
+    pub label: String,
+}
+
+/// Publishes a value of whoever leads an election. It is there for as long as that leadership is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proclaim {
+    /// The election.
+    pub election: LockRef,
+    /// The leader's token.
+    pub token: FencingToken,
+    /// The bytes.
+    pub value: Bytes,
+    /// Their media type.
+    pub content_type: String,
 }
 
 /// What must be true of a key for a write to happen.

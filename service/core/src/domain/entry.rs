@@ -84,6 +84,8 @@ impl<T: Tables> Entry<'_, '_, T> {
             Command::RollbackConfig(rollback) => self.rollback_config(rollback),
             Command::Txn(txn) => self.txn(txn),
             Command::Compact(compact) => self.compact(compact),
+            Command::AcquireSet(acquire) => self.acquire_set(acquire),
+            Command::Proclaim(proclaim) => self.proclaim(proclaim),
         }
     }
 
@@ -99,6 +101,11 @@ impl<T: Tables> Entry<'_, '_, T> {
 
     /// The revision of the command's own effects. Called at most once per command, when nothing can refuse it any more.
     pub(crate) fn take_revision(&mut self) -> Revision {
+        self.take_next_revision()
+    }
+
+    /// The revision of a further grant.
+    pub(crate) fn take_next_revision(&mut self) -> Revision {
         self.meta.revision = self.meta.revision.next();
         self.meta.revision
     }

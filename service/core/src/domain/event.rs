@@ -1,8 +1,9 @@
 //! What happened, for those who wait and watch. Leaves only after the batch that made it is written.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{ClaimRef, ConfigItem, EndReason};
+use crate::domain::{ClaimRef, ConfigItem, EndReason, LockMode};
 use crate::{ConfigKey, FencingToken, NamespaceName, Revision, SessionId};
 
 /// One change of the store, at its revision.
@@ -49,6 +50,19 @@ pub enum Change {
         claim: ClaimRef,
         /// Its session.
         session: SessionId,
+        /// How it takes the lock.
+        mode: LockMode,
+        /// How long a request waits for it, in milliseconds.
+        wait_ms: u64,
+        /// Whether it waits on without a request.
+        keep_waiting: bool,
+    },
+    /// A lock set began to wait, as the claims of its locks tell one by one.
+    SetQueued {
+        /// The set's claim.
+        claim: ClaimRef,
+        /// Its session.
+        session: SessionId,
         /// How long a request waits for it, in milliseconds.
         wait_ms: u64,
         /// Whether it waits on without a request.
@@ -60,8 +74,30 @@ pub enum Change {
         claim: ClaimRef,
         /// Its session.
         session: SessionId,
+        /// How it takes the lock.
+        mode: LockMode,
         /// The token.
         token: FencingToken,
+    },
+    /// All locks of a waiting set were granted to it, each as its claim of that lock tells.
+    SetGranted {
+        /// The set's claim.
+        claim: ClaimRef,
+        /// Its session.
+        session: SessionId,
+    },
+    /// The leader of an election published a value.
+    Proclaimed {
+        /// The leader's claim.
+        claim: ClaimRef,
+        /// Its session.
+        session: SessionId,
+        /// Its token.
+        token: FencingToken,
+        /// The bytes.
+        value: Bytes,
+        /// Their media type.
+        content_type: String,
     },
     /// A claim ended.
     ClaimEnded {
@@ -108,6 +144,9 @@ impl Change {
             | Self::SessionEnded { .. }
             | Self::ClaimQueued { .. }
             | Self::ClaimGranted { .. }
+            | Self::SetQueued { .. }
+            | Self::SetGranted { .. }
+            | Self::Proclaimed { .. }
             | Self::ClaimEnded { .. } => true,
             Self::NamespaceCreated { .. }
             | Self::NamespaceDeleted { .. }

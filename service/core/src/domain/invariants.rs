@@ -18,8 +18,8 @@ use state::State;
 pub enum Invariant {
     /// Every row opens and its key decodes.
     RowsReadable = 1,
-    /// An exclusive lock has at most one holder.
-    OneHolder = 2,
+    /// The holders of a lock together take no more than there is: one exclusive one, or shared ones, or permits.
+    WithinUnits = 2,
     /// Only a live session holds or queues.
     OwnerLive = 3,
     /// No token is larger than the store's revision.
@@ -40,7 +40,7 @@ pub enum Invariant {
     ClaimOnce = 11,
     /// A session's id is live or remembered as ended, never both.
     SessionOnce = 12,
-    /// Nobody waits for a lock that is free and not closed.
+    /// Nobody waits who could be let in: the head of a queue does not fit, or is a part of a set that must wait elsewhere.
     NoneWaitsForFree = 13,
     /// A lock is closed exactly while its delay is among the running ones.
     DelayIndexed = 14,
@@ -48,7 +48,7 @@ pub enum Invariant {
     LastToken = 15,
     /// No two grants share a token, those of ended claims included.
     TokenUnique = 16,
-    /// A lock counts its holders and waits.
+    /// A lock counts its holders, what they take, and its waits.
     LockCounted = 17,
     /// A lock is marked idle exactly while nobody holds or waits and no delay runs.
     IdleMarked = 18,
@@ -89,13 +89,19 @@ pub enum Invariant {
     KeyIsOwned = 35,
     /// No change of locks and sessions is kept from before what was dropped.
     EventsKept = 36,
+    /// All claims of a lock are of the kind that it is used as.
+    KindKept = 37,
+    /// A lock set has a part for each of its locks, which stand as it does, and a part has its set.
+    SetWhole = 38,
+    /// Only an election that somebody leads has a value, and it is of that leadership.
+    ValueOfLeader = 39,
 }
 
 impl Invariant {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 39] = [
         Self::RowsReadable,
-        Self::OneHolder,
+        Self::WithinUnits,
         Self::OwnerLive,
         Self::TokenWithinRevision,
         Self::ClaimHasPlace,
@@ -130,6 +136,9 @@ impl Invariant {
         Self::ChangesIndexed,
         Self::KeyIsOwned,
         Self::EventsKept,
+        Self::KindKept,
+        Self::SetWhole,
+        Self::ValueOfLeader,
     ];
 
     /// Its number.

@@ -7,6 +7,11 @@
 //!    │ due                 ▼  a lock delay
 //!    └────────────────── closed (nobody is let in)
 //! ```
+//!
+//! A lock has units, and every claim takes some (`LockKind::units`): an exclusive one all, a shared one one of very many, a
+//! permit one of few. The queue is first in, first out whatever the units: nobody passes a claim that does not fit yet, so
+//! that a stream of small claims never starves a large one. The head of a queue that is a part of a lock set is granted only
+//! when each part of the set is the head of its queue and fits.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +21,9 @@ use crate::domain::key::{KeyRange, KeyReader};
 use crate::domain::machine::Oldest;
 use crate::domain::session::Session;
 use crate::domain::tombstone::{Age, Aged};
-use crate::domain::{Change, ClaimRef, Fault, Holder, LockRef, Table, Tables, key, record};
+use crate::domain::{
+    Change, ClaimRef, Fault, Holder, LockKind, LockMode, LockRef, Table, Tables, key, record,
+};
 use crate::limits::{DUE_DELAYS_PER_ENTRY_MAX, PAGE_ROWS_MAX};
 use crate::{ClaimId, FencingToken, LogTime, Revision};
 
@@ -25,9 +32,13 @@ use crate::{ClaimId, FencingToken, LogTime, Revision};
 pub(crate) struct Lock {
     /// The newest grant. Invariant: at least every holder's token.
     pub(crate) last_token: FencingToken,
-    /// Claims that hold it. Invariant: as many as it has holder rows, at most one while it is exclusive.
+    /// What it is used as. Invariant: of this kind are all its claims; the default one when it has none.
+    pub(crate) kind: LockKind,
+    /// Claims that hold it. Invariant: as many as it has holder rows.
     pub(crate) holders: u64,
-    /// Claims that wait. Invariant: as many as it has queue rows; 0 when nobody holds it and it is not closed.
+    /// Units that they take. Invariant: the sum of theirs, at most those of its kind.
+    pub(crate) taken: u64,
+    /// Claims that wait. Invariant: as many as it has queue rows; the first of them cannot be let in.
     pub(crate) queued: u64,
     /// Until when nobody is let in. Invariant: set exactly while the lock has a row among the running delays.
     pub(crate) delay_until: Option<LogTime>,
@@ -53,19 +64,47 @@ pub(crate) struct Place {
 }
 
 impl Lock {
-    /// Whether a claim may be let in.
-    pub(crate) const fn is_open(&self) -> bool {
-        self.holders == 0 && self.delay_until.is_none()
+    /// Whether a claim fits beside the holders.
+    pub(crate) const fn admits(&self, mode: LockMode) -> bool {
+        self.delay_until.is_none() && self.taken.saturating_add(mode.units()) <= mode.kind().units()
+    }
+
+    /// Whether a claim that comes now is let in at once.
+    pub(crate) const fn admits_at_once(&self, mode: LockMode) -> bool {
+        self.queued == 0 && self.admits(mode)
+    }
+
+    /// Whether a claim can neither hold it nor wait for it, because of what it is used as.
+    pub(crate) fn is_of_another_kind(&self, mode: LockMode) -> bool {
+        self.claims() != 0 && self.kind != mode.kind()
     }
 
     /// Whether nothing keeps it.
     pub(crate) const fn is_idle(&self) -> bool {
-        self.is_open() && self.queued == 0
+        self.claims() == 0 && self.delay_until.is_none()
+    }
+
+    /// Forgets what it was used as with its last claim.
+    pub(crate) const fn forget_kind(&mut self) {
+        if self.claims() == 0 {
+            self.kind = LockKind::Exclusion;
+        }
     }
 
     /// Claims that it has.
     pub(crate) const fn claims(&self) -> u64 {
         self.holders + self.queued
+    }
+
+    /// How it is held, with the permits of all holders together; none when these are none.
+    pub(crate) fn mode_of(&self, holders: &[Holder]) -> Option<LockMode> {
+        let first = holders.first()?;
+        Some(match first.mode {
+            LockMode::Permits { permits: _, of } => {
+                LockMode::Permits { permits: u32::try_from(self.taken).unwrap_or(of), of }
+            }
+            mode @ (LockMode::Exclusive | LockMode::Shared) => mode,
+        })
     }
 
     /// How long a delay keeps it closed.
@@ -97,6 +136,7 @@ pub(crate) fn holders_of(
             claim: claim.into(),
             session: held.session,
             session_name: session.map(|session| session.spec.name).unwrap_or_default(),
+            mode: held.takes.mode(),
             label: held.label,
             token,
             held_ms: now.ms_since(since),
@@ -187,71 +227,119 @@ impl<T: Tables> Entry<'_, '_, T> {
             self.update_namespace(&lock_ref.namespace, |namespace| namespace.lock_delays -= 1)?;
             let mut lock = self.used_lock(&lock_ref)?;
             lock.delay_until = None;
-            self.settle_lock(&lock_ref, lock)?;
+            self.put_lock(&lock_ref, &lock);
+            self.unsettled.insert(lock_ref);
+            self.settle_locks()?;
         }
         self.oldest.lock_delay = Oldest::NEVER;
         Ok(())
     }
 
-    /// Lets in whoever waits for the locks that lost a claim, in the order of (namespace, lock).
+    /// Lets in whoever waits for the locks that changed, in the order of (namespace, lock), each as far as it goes. A set
+    /// that is let in may leave others first in the queues of its locks, so these are looked at again.
     pub(crate) fn settle_locks(&mut self) -> Result<(), Fault> {
-        for lock_ref in std::mem::take(&mut self.unsettled) {
-            let lock = self.used_lock(&lock_ref)?;
-            self.settle_lock(&lock_ref, lock)?;
+        while let Some(lock_ref) = self.unsettled.pop_first() {
+            let mut lock = self.used_lock(&lock_ref)?;
+            let mut look_again = false;
+            while let Some(head) = self.head_that_fits(&lock_ref, &lock)? {
+                if head.claim.takes.is_part() {
+                    // The set reads all its locks.
+                    self.put_lock(&lock_ref, &lock);
+                    look_again = self.grant_set(&head)?;
+                    break;
+                }
+                self.grant_head(&mut lock, head);
+            }
+            if look_again {
+                continue;
+            }
+            if lock.is_idle() && lock.idle.is_none() {
+                let (time, revision) = (self.meta.time, self.meta.revision);
+                lock.idle = Some(Idle { time, revision });
+                self.age(revision, Aged::Lock(lock_ref.clone()));
+                self.meta.counters.idle_locks += 1;
+            }
+            self.put_lock(&lock_ref, &lock);
         }
         Ok(())
     }
 
-    fn settle_lock(&mut self, lock_ref: &LockRef, mut lock: Lock) -> Result<(), Fault> {
-        if lock.is_open() && 0 < lock.queued {
-            self.grant_first(lock_ref, &mut lock)?;
+    /// The head of a queue, if it fits beside the holders.
+    fn head_that_fits(&self, lock_ref: &LockRef, lock: &Lock) -> Result<Option<Head>, Fault> {
+        if lock.queued == 0 || lock.delay_until.is_some() {
+            return Ok(None);
         }
-        if lock.is_idle() {
-            let (time, revision) = (self.meta.time, self.meta.revision);
-            lock.idle = Some(Idle { time, revision });
-            self.age(revision, Aged::Lock(lock_ref.clone()));
-            self.meta.counters.idle_locks += 1;
-        }
-        self.put_lock(lock_ref, &lock);
-        Ok(())
+        let head = self.head(lock_ref)?;
+        Ok(Some(head).filter(|head| lock.admits(head.claim.takes.mode())))
     }
 
-    /// Grants the head of the queue, at a revision of its own.
-    fn grant_first(&mut self, lock_ref: &LockRef, lock: &mut Lock) -> Result<(), Fault> {
+    /// The head of a queue that is not empty.
+    pub(crate) fn head(&self, lock_ref: &LockRef) -> Result<Head, Fault> {
         let range = KeyRange::prefix(key::lock_prefix(lock_ref));
-        let mut first = record::rows(self.rows, Table::Queue, &range, 1)?;
+        let first = record::rows(self.rows, Table::Queue, &range, 1)?;
         #[cfg(feature = "seeded-bugs")]
-        if self.bugs.fifo_by_arrival {
-            first = self.rows.range_back(Table::Queue, range.from(), range.to(), 1)?;
-        }
-        let Some((key, value)) = first.pop() else {
+        let first = if self.bugs.fifo_by_arrival {
+            self.rows.range_back(Table::Queue, range.from(), range.to(), 1)?
+        } else {
+            first
+        };
+        let Some((place, value)) = first.into_iter().next() else {
             return Err(Fault::damaged(
                 Table::Lock,
                 &key::lock(lock_ref),
                 "it counts waits that are missing",
             ));
         };
-        let Place { claim } = record::open(Table::Queue, &key, &value)?;
+        let Place { claim } = record::open(Table::Queue, &place, &value)?;
         let claim_ref = ClaimRef { lock: lock_ref.clone(), claim };
-        let claim_key = key::claim(&claim_ref);
-        let Some(mut claim) = self.rows.read::<Claim>(Table::Claim, &claim_key)? else {
-            return Err(Fault::damaged(Table::Claim, &claim_key, "it is missing while it waits"));
+        let Some(claim) = self.claim(&claim_ref)? else {
+            let key = key::claim(&claim_ref);
+            return Err(Fault::damaged(Table::Claim, &key, "it is missing while it waits"));
         };
-        let token = FencingToken::of_grant(self.take_revision());
-        self.rows.delete(Table::Queue, key);
-        lock.queued -= 1;
-        self.hold(&claim_ref, lock, token);
-        claim.standing = Standing::Held { token, since: self.meta.time };
-        self.rows.put(Table::Claim, claim_key, &claim);
-        self.tell(token.revision(), Change::ClaimGranted { claim: claim_ref, session: claim.session, token });
-        Ok(())
+        Ok(Head { claim_ref, claim, place })
     }
 
-    /// Makes a claim the holder; the caller puts the lock's and the claim's rows.
-    pub(crate) fn hold(&mut self, claim: &ClaimRef, lock: &mut Lock, token: FencingToken) {
+    /// Grants the head of a queue, at a revision of its own; the caller puts the lock's row.
+    pub(crate) fn grant_head(&mut self, lock: &mut Lock, head: Head) -> FencingToken {
+        let Head { claim_ref, mut claim, place } = head;
+        let token = FencingToken::of_grant(self.take_next_revision());
+        self.rows.delete(Table::Queue, place);
+        lock.queued -= 1;
+        let mode = claim.takes.mode();
+        self.hold(&claim_ref, lock, mode, token);
+        claim.standing = Standing::Held { token, since: self.meta.time };
+        self.rows.put(Table::Claim, key::claim(&claim_ref), &claim);
+        let granted = Change::ClaimGranted { claim: claim_ref, session: claim.session, mode, token };
+        self.tell(token.revision(), granted);
+        token
+    }
+
+    /// Makes a claim a holder; the caller puts the lock's and the claim's rows.
+    pub(crate) fn hold(&mut self, claim: &ClaimRef, lock: &mut Lock, mode: LockMode, token: FencingToken) {
+        lock.kind = mode.kind();
         lock.holders += 1;
+        lock.taken += mode.units();
         lock.last_token = token;
         let place = Place { claim: claim.claim.clone() };
         self.rows.put(Table::Holder, key::holder(&claim.lock, token), &place);
     }
+
+    /// Puts a claim at the end of a queue; the caller puts the lock's and the claim's rows.
+    pub(crate) fn enqueue(&mut self, claim: &ClaimRef, lock: &mut Lock, mode: LockMode, enqueued: Revision) {
+        lock.kind = mode.kind();
+        lock.queued += 1;
+        let place = Place { claim: claim.claim.clone() };
+        self.rows.put(Table::Queue, key::queue(&claim.lock, enqueued), &place);
+    }
+}
+
+/// The first claim of a queue.
+#[derive(Debug)]
+pub(crate) struct Head {
+    /// Which claim.
+    pub(crate) claim_ref: ClaimRef,
+    /// Its row.
+    pub(crate) claim: Claim,
+    /// The key of its place.
+    pub(crate) place: Vec<u8>,
 }

@@ -28,9 +28,12 @@ mod view;
 mod claim;
 mod compaction;
 mod config;
+mod deadlock;
+mod election;
 mod event_log;
 mod expire;
 mod lock;
+mod lock_set;
 mod namespace;
 mod replay;
 mod session;
@@ -42,23 +45,23 @@ mod record;
 
 pub use batch::Batch;
 pub use command::{
-    Acquire, ClaimOwner, ClaimRef, Command, Compact, Compare, Comparison, DeleteConfig, Expire, Guard,
-    IfHeld, KeyTest, LEVEL, Level, LockMode, LockRef, Precondition, Proposal, PutConfig, ReplayKey,
-    RollbackConfig, SessionRef, SessionSpec, Txn, TxnOp, WaitRef,
+    Acquire, AcquireSet, ClaimOwner, ClaimRef, Command, Compact, Compare, Comparison, DeleteConfig, Expire,
+    Guard, IfHeld, KeyTest, LEVEL, Level, LockKind, LockMode, LockRef, Precondition, Proclaim, Proposal,
+    PutConfig, ReplayKey, RollbackConfig, SessionRef, SessionSpec, Txn, TxnOp, WaitRef,
 };
 pub use event::{Change, Event};
 pub use machine::Machine;
 #[cfg(feature = "seeded-bugs")]
 pub use machine::SeededBugs;
 pub use meta::{Counters, Meta};
-pub use outcome::{Applied, EndReason, Holder, Outcome, Rejection, Success, TxnResult};
+pub use outcome::{Applied, EndReason, Holder, Outcome, Rejection, StuckWait, Success, TxnResult};
 pub use proposal::{FORMAT as PROPOSAL_FORMAT, ProposalError};
 pub use record::FORMAT as ROW_FORMAT;
 pub use settings::Settings;
 pub use table::{Changes, Fault, MemoryTables, Row, Table, Tables};
 pub use view::{
     ClaimState, ClaimView, ConfigAt, ConfigEntry, ConfigHistory, ConfigItem, ConfigQuery, ConfigVersionView,
-    EventPage, LiveSession, LockSummary, LockView, NamespaceView, Page, QueuedWait, SessionState,
+    ElectionValueView, EventPage, LiveSession, LockSetState, LockSummary, LockView, NamespaceView, Page, QueuedWait, SessionState,
     SessionView, View, Waiter,
 };
 

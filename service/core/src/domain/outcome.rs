@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{ClaimRef, ConfigItem, Event, SessionSpec};
-use crate::{ConfigKey, FencingToken, Revision, SessionId};
+use std::collections::BTreeMap;
+
+use crate::domain::{ClaimRef, ConfigItem, Event, LockKind, LockMode, SessionSpec};
+use crate::{ConfigKey, FencingToken, LockName, NamespaceName, Revision, SessionId};
 
 /// The result of applying one entry.
 #[must_use]
@@ -114,6 +116,31 @@ pub enum Success {
         /// What each operation of the list did.
         results: Vec<TxnResult>,
     },
+    /// The set holds all its locks.
+    SetHeld {
+        /// The token of each lock's grant.
+        tokens: BTreeMap<LockName, FencingToken>,
+        /// The holder.
+        session: SessionId,
+        /// Whether this entry granted it, rather than an earlier one.
+        granted: bool,
+    },
+    /// The set waits.
+    SetQueued {
+        /// The revision that queued it.
+        enqueued: Revision,
+        /// The waiting session.
+        session: SessionId,
+        /// Claims before it in the queue of each lock, not counting holders.
+        positions: BTreeMap<LockName, u64>,
+        /// Whether this entry queued it, rather than an earlier one.
+        queued: bool,
+    },
+    /// The leader's value is published.
+    Proclaimed {
+        /// Since this revision.
+        revision: Revision,
+    },
     /// A slice of what may go is dropped.
     Compacted {
         /// How many rows.
@@ -164,12 +191,27 @@ pub struct Holder {
     pub session: SessionId,
     /// The session's name, for people.
     pub session_name: String,
+    /// How it takes the lock.
+    pub mode: LockMode,
     /// The claim's label, for people.
     pub label: String,
     /// The token of the grant.
     pub token: FencingToken,
     /// How long it holds, in replicated milliseconds.
     pub held_ms: u64,
+}
+
+/// A wait that never ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StuckWait {
+    /// The session that waits.
+    pub session: SessionId,
+    /// The session's name, for people.
+    pub session_name: String,
+    /// The lock that it waits for.
+    pub lock: LockName,
+    /// The namespace of the lock.
+    pub namespace: NamespaceName,
 }
 
 /// Why a claim or session is over.
@@ -231,8 +273,45 @@ pub enum Rejection {
     LockHeld {
         /// Who holds it, the first few.
         holders: Vec<Holder>,
+        /// How many wait for it, and come first.
+        queued: u64,
         /// How long a lock delay keeps it closed, in replicated milliseconds; 0 when none does.
         delay_remaining_ms: u64,
+    },
+    /// A lock of the set cannot be taken now.
+    SetHeld {
+        /// The first such lock by name.
+        lock: LockName,
+        /// Who holds it, the first few.
+        holders: Vec<Holder>,
+        /// How many wait for it, and come first.
+        queued: u64,
+        /// How long a lock delay keeps it closed, in replicated milliseconds; 0 when none does.
+        delay_remaining_ms: u64,
+    },
+    /// The claim takes no permit, or more than there are.
+    ImpossiblePermits {
+        /// How many it takes.
+        permits: u32,
+        /// How many there are.
+        of: u32,
+    },
+    /// A set has no lock, or more than a set may.
+    LockSetSize {
+        /// The bound.
+        max: u64,
+    },
+    /// The lock has holders or waiters, and is of another kind than the claim needs.
+    LockModeConflict {
+        /// The lock.
+        lock: LockName,
+        /// The kind that it has now.
+        kind: LockKind,
+    },
+    /// The claim would wait for ever: for sessions that wait for its own.
+    WouldDeadlock {
+        /// The waits that hold each other up, the first few, that of the refused claim first.
+        stuck: Vec<StuckWait>,
     },
     /// The id is taken by a claim with another body.
     ClaimConflict,

@@ -149,6 +149,7 @@ impl<T: Tables> Entry<'_, '_, T> {
         reason: EndReason,
         revision: Revision,
     ) -> Result<(), Fault> {
+        let mut claims = Vec::new();
         for claim_ref in self.claims_of(id)? {
             let Some(claim) = self.claim(&claim_ref)? else {
                 let key = key::claim(&claim_ref);
@@ -158,6 +159,12 @@ impl<T: Tables> Entry<'_, '_, T> {
             if self.bugs.session_check_dropped && matches!(claim.standing, Standing::Queued { .. }) {
                 continue;
             }
+            // Its set takes it along.
+            if !claim.takes.is_part() {
+                claims.push((claim_ref, claim));
+            }
+        }
+        for (claim_ref, claim) in claims {
             let reason = reason_of_owned(reason, &claim);
             self.remove_claim(&claim_ref, &claim, Some(&mut session), reason, revision)?;
         }
@@ -177,7 +184,7 @@ impl<T: Tables> Entry<'_, '_, T> {
         Ok(())
     }
 
-    fn claims_of(&self, id: &SessionId) -> Result<Vec<ClaimRef>, Fault> {
+    pub(crate) fn claims_of(&self, id: &SessionId) -> Result<Vec<ClaimRef>, Fault> {
         self.owned_by(id, Table::SessionClaim, |key| key.last_claim())
     }
 

@@ -53,11 +53,13 @@ pub enum Table {
     SessionKey = 0x16,
     /// (revision, ordinal) → a change of locks or sessions, for those who watch.
     Event = 0x17,
+    /// (namespace, election) → what its leader published.
+    ElectionValue = 0x18,
 }
 
 impl Table {
     /// All tables, in the order of their numbers.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::Meta,
         Self::Namespace,
         Self::Session,
@@ -81,6 +83,7 @@ impl Table {
         Self::Prunable,
         Self::SessionKey,
         Self::Event,
+        Self::ElectionValue,
     ];
 
     /// The table's number on disk.

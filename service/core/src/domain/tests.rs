@@ -264,7 +264,7 @@ fn scope(number: u8) -> ReplayKey {
 /// The grants of an entry: which claim got which token.
 fn grants(applied: &Applied) -> Vec<(String, u64)> {
     let granted = applied.events.iter().filter_map(|event| match &event.change {
-        Change::ClaimGranted { claim, session: _, token } => {
+        Change::ClaimGranted { claim, session: _, mode: _, token } => {
             assert_eq!(token.revision(), event.revision);
             Some((claim.claim.to_string(), token.as_u64()))
         }
@@ -273,6 +273,9 @@ fn grants(applied: &Applied) -> Vec<(String, u64)> {
         | Change::SessionCreated { .. }
         | Change::SessionEnded { .. }
         | Change::ClaimQueued { .. }
+        | Change::SetQueued { .. }
+        | Change::SetGranted { .. }
+        | Change::Proclaimed { .. }
         | Change::ClaimEnded { .. }
         | Change::ConfigPut { .. }
         | Change::ConfigDeleted { .. }

@@ -8,7 +8,7 @@ mod lock;
 mod watch;
 
 use crate::domain::batch::RemovedNode;
-use crate::domain::claim::{Claim, Standing};
+use crate::domain::claim::{Claim, Standing, Takes};
 use crate::domain::key::{KeyRange, KeyReader};
 use crate::domain::lock::Place;
 use crate::domain::namespace::Namespace;
@@ -18,11 +18,11 @@ use crate::domain::{
     ClaimRef, EndReason, Fault, LockMode, Meta, SessionSpec, Table, Tables, WaitRef, key, record,
 };
 use crate::limits::PAGE_ROWS_MAX;
-use crate::{FencingToken, LogTime, NamespaceName, NodeId, Revision, SessionId};
+use crate::{FencingToken, LockName, LogTime, NamespaceName, NodeId, Revision, SessionId};
 
 pub use config::{ConfigAt, ConfigEntry, ConfigItem, ConfigQuery};
 pub use history::{ConfigHistory, ConfigVersionView};
-pub use lock::{ClaimState, LockSummary, LockView, Waiter};
+pub use lock::{ClaimState, ElectionValueView, LockSetState, LockSummary, LockView, Waiter};
 pub use watch::EventPage;
 
 /// Reads over tables at one moment.
@@ -136,6 +136,15 @@ pub struct QueuedWait {
     pub keep_waiting: bool,
 }
 
+/// A wait, as its claim tells it.
+fn queued_wait(claim_ref: ClaimRef, claim: Claim, enqueued: Revision) -> Result<QueuedWait, Fault> {
+    let Standing::Queued { wait_ms, keep_waiting, .. } = claim.standing else {
+        return Err(Fault::damaged(Table::Claim, &key::claim(&claim_ref), "it holds while it is queued"));
+    };
+    let wait = WaitRef { claim: claim_ref, enqueued };
+    Ok(QueuedWait { wait, session: claim.session, wait_ms, keep_waiting })
+}
+
 impl<'a, T: Tables> View<'a, T> {
     /// A view of these tables.
     pub const fn new(tables: &'a T) -> Self {
@@ -228,25 +237,28 @@ impl<'a, T: Tables> View<'a, T> {
         Ok(page.continued(|last| last.id.clone()))
     }
 
-    /// The claims of a live session, by lock and id: at most `SESSION_OWNED_MAX`.
+    /// The claims of a live session, by lock and id: at most `SESSION_OWNED_MAX`. Of a lock set these are its parts.
     ///
     /// # Errors
     /// As [`View::meta`].
     pub fn session_claims(&self, id: &SessionId) -> Result<Vec<ClaimView>, Fault> {
         let now = self.meta()?.time;
         let range = KeyRange::prefix(key::session_prefix(id));
-        self.collect(Table::SessionClaim, range, |key, value| {
+        let claims = self.collect(Table::SessionClaim, range, |key, value| {
             record::open::<()>(Table::SessionClaim, key, value)?;
             let mut reader = KeyReader::new(Table::SessionClaim, key);
             reader.session()?;
             let claim = reader.last_claim()?;
-            let Claim { mode, label, standing, .. } = self.claim_row(&claim)?;
+            let Claim { takes, label, standing, .. } = self.claim_row(&claim)?;
+            let mode = takes.mode();
             let (token, since) = match standing {
                 Standing::Held { token, since } => (Some(token), since),
                 Standing::Queued { since, .. } => (None, since),
             };
             Ok(ClaimView { claim, mode, label, token, since_ms: now.ms_since(since) })
-        })
+        });
+        let is_of_lock = |view: &ClaimView| !view.claim.lock.lock.is_lock_sets();
+        Ok(claims?.into_iter().filter(is_of_lock).collect())
     }
 
     /// When the next lock delay ends, by the replicated clock; none while none runs.
@@ -276,18 +288,29 @@ impl<'a, T: Tables> View<'a, T> {
     /// # Errors
     /// As [`View::meta`].
     pub fn queued_waits(&self) -> Result<Vec<QueuedWait>, Fault> {
-        self.collect_all(Table::Queue, |key, value| {
+        let of_rows = self.collect_all(Table::Queue, |key, value| {
             let mut reader = KeyReader::new(Table::Queue, key);
             let (lock, enqueued) = (reader.lock()?, reader.revision()?);
             reader.end()?;
             let Place { claim } = record::open(Table::Queue, key, value)?;
-            let claim = ClaimRef { lock, claim };
-            let Claim { session, standing, .. } = self.claim_row(&claim)?;
-            let Standing::Queued { wait_ms, keep_waiting, .. } = standing else {
-                return Err(Fault::damaged(Table::Claim, &key::claim(&claim), "it holds while it is queued"));
-            };
-            Ok(QueuedWait { wait: WaitRef { claim, enqueued }, session, wait_ms, keep_waiting })
-        })
+            let claim_ref = ClaimRef { lock, claim };
+            let claim = self.claim_row(&claim_ref)?;
+            let set = if claim.takes.is_part() { self.set_by_first_part(&claim_ref)? } else { None };
+            let set = set.map(|(set_ref, set)| queued_wait(set_ref, set, enqueued)).transpose()?;
+            Ok((set, queued_wait(claim_ref, claim, enqueued)?))
+        })?;
+        Ok(of_rows.into_iter().flat_map(|(set, claim)| set.into_iter().chain([claim])).collect())
+    }
+
+    /// The set that a claim is the first part of.
+    fn set_by_first_part(&self, part: &ClaimRef) -> Result<Option<(ClaimRef, Claim)>, Fault> {
+        let set_ref = part.of_lock(&LockName::lock_sets());
+        let set = self.claim_row(&set_ref)?;
+        let first = match &set.takes {
+            Takes::Set(locks) => locks.keys().next() == Some(&part.lock.lock),
+            Takes::Lock(_) | Takes::Part(_) => false,
+        };
+        Ok(first.then_some((set_ref, set)))
     }
 
     fn claim_row(&self, claim: &ClaimRef) -> Result<Claim, Fault> {

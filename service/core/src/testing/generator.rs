@@ -4,11 +4,11 @@
 //! the right ones as often as stale and invented ones. What it makes depends on the seed alone.
 
 use bytes::Bytes;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::{
-    Acquire, ClaimOwner, ClaimRef, Command, Compact, Compare, Comparison, DeleteConfig, Expire, Guard,
-    IfHeld, KeyTest, LEVEL, LockMode, LockRef, Precondition, Proposal, PutConfig, ReplayKey, RollbackConfig,
+    Acquire, AcquireSet, ClaimOwner, ClaimRef, Command, Compact, Compare, Comparison, DeleteConfig, Expire, Guard,
+    IfHeld, KeyTest, LEVEL, LockMode, LockRef, Precondition, Proclaim, Proposal, PutConfig, ReplayKey, RollbackConfig,
     SessionRef, SessionSpec, Settings, Txn, TxnOp, WaitRef,
 };
 use crate::{
@@ -211,7 +211,9 @@ impl Generator {
 
     fn command(&mut self) -> Command {
         match self.random.below(100) {
-            0..38 => Command::Acquire(self.acquire()),
+            0..32 => Command::Acquire(self.acquire()),
+            32..37 => Command::AcquireSet(self.acquire_set()),
+            37 => self.proclaim(),
             38..43 => Command::Release { claim: self.some_claim() },
             43..46 => Command::CancelWait(self.wait()),
             46..49 => self.force_release(),
@@ -255,8 +257,86 @@ impl Generator {
     }
 
     fn some_claim(&mut self) -> ClaimRef {
+        if self.random.percent(12) {
+            let live = self.random.percent(85).then(|| self.random.pick(&self.model.sets).cloned()).flatten();
+            return live.map_or_else(|| self.any_set(), |s| s.claim);
+        }
         let live = self.random.percent(85).then(|| self.random.pick(&self.model.claims).cloned()).flatten();
         live.map_or_else(|| self.any_claim(), |c| c.claim)
+    }
+
+    fn any_set(&mut self) -> ClaimRef {
+        ClaimRef::lock_set(self.namespace(), self.name(&CLAIMS, ClaimId::new))
+    }
+
+    /// Mostly one that the lock can take now, so that claims meet.
+    fn mode(&mut self, lock: &LockRef) -> LockMode {
+        let used = self.model.claims.iter().find(|c| c.claim.lock == *lock).map(|c| c.mode);
+        let of_kind = used.filter(|_| self.random.percent(90));
+        let permits = match of_kind {
+            Some(LockMode::Permits { of, .. }) => Some(of),
+            Some(LockMode::Exclusive | LockMode::Shared) => None,
+            None => self.random.percent(30).then(|| 2 + self.random.u32_below(2)),
+        };
+        match permits {
+            Some(of) => {
+                let permits = if self.random.percent(2) { of + 1 } else { 1 + self.random.u32_below(of) };
+                LockMode::Permits { permits, of }
+            }
+            None if self.random.percent(40) => LockMode::Shared,
+            None => LockMode::Exclusive,
+        }
+    }
+
+    fn acquire_set(&mut self) -> AcquireSet {
+        if self.random.percent(15)
+            && let Some(live) = self.random.pick(&self.model.sets).cloned()
+        {
+            let mut locks = live.locks;
+            if self.random.percent(20) {
+                locks.pop_first();
+            }
+            let ClaimRef { lock: LockRef { namespace, .. }, claim } = live.claim;
+            let (session, if_held) = (live.session, live.if_held);
+            return AcquireSet { namespace, claim, session, locks, if_held, label: String::new() };
+        }
+        let ClaimRef { lock: LockRef { namespace, .. }, claim } = self.any_set();
+        let mut locks = BTreeMap::new();
+        for _ in 0..self.random.below(4) {
+            let lock = LockRef { namespace: namespace.clone(), lock: self.name(&LOCKS, LockName::new) };
+            let mode = self.mode(&lock);
+            locks.insert(lock.lock, mode);
+        }
+        let (session, if_held) = (self.explicit_session(), self.if_held());
+        let label = format!("label {}", self.random.below(3));
+        AcquireSet { namespace, claim, session, locks, if_held, label }
+    }
+
+    fn proclaim(&mut self) -> Command {
+        let leading: Vec<_> = self
+            .model
+            .claims
+            .iter()
+            .filter(|c| c.claim.lock.lock.as_election().is_some())
+            .filter_map(|c| Some((c.claim.lock.clone(), c.token()?)))
+            .collect();
+        let leader = self.random.percent(80).then(|| self.random.pick(&leading).cloned()).flatten();
+        let (election, token) = leader.unwrap_or_else(|| self.lock_and_token());
+        // Only elections have values; the service names no other lock here.
+        let election = match election.lock.as_election() {
+            Some(_) => election,
+            None => LockRef { lock: self.name(&LOCKS, |text| LockName::election(&text)), ..election },
+        };
+        let (value, content_type) = self.value();
+        Command::Proclaim(Proclaim { election, token, value, content_type })
+    }
+
+    fn if_held(&mut self) -> IfHeld {
+        if self.random.percent(20) {
+            IfHeld::Refuse
+        } else {
+            IfHeld::Queue { wait_ms: self.random.below(1_000), keep_waiting: self.random.percent(30) }
+        }
     }
 
     /// An id is used once, so with few ids most of them are used up: look a little for one that is not.
@@ -330,13 +410,11 @@ impl Generator {
         } else {
             ClaimOwner::Session(self.explicit_session())
         };
-        let if_held = if self.random.percent(20) {
-            IfHeld::Refuse
-        } else {
-            IfHeld::Queue { wait_ms: self.random.below(1_000), keep_waiting: self.random.percent(30) }
-        };
+        let if_held = self.if_held();
         let label = format!("label {}", self.random.below(3));
-        Acquire { claim: self.mostly_fresh_claim(), owner, mode: LockMode::Exclusive, if_held, label }
+        let claim = self.mostly_fresh_claim();
+        let mode = self.mode(&claim.lock);
+        Acquire { claim, owner, mode, if_held, label }
     }
 
     /// The same request for a live claim, or one that differs in its owner.
@@ -364,8 +442,9 @@ impl Generator {
     }
 
     fn wait(&mut self) -> WaitRef {
-        let waiting: Vec<_> =
-            self.model.claims.iter().filter_map(|c| Some((c.claim.clone(), c.enqueued()?))).collect();
+        let sets = self.model.sets.iter().filter_map(|s| Some((s.claim.clone(), s.enqueued?)));
+        let claims = self.model.claims.iter().filter_map(|c| Some((c.claim.clone(), c.enqueued()?)));
+        let waiting: Vec<_> = claims.chain(sets).collect();
         if self.random.percent(60)
             && let Some((claim, enqueued)) = self.random.pick(&waiting).cloned()
         {

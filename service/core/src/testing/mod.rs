@@ -11,6 +11,7 @@ mod random;
 pub use generator::{CLAIMS, KEYS, LOCKS, NAMESPACES, Profile, SESSIONS, history, history_of, members};
 pub use model::{
     ConfigSnapshot, LockSight, Model, ModelClaim, ModelClaimState, ModelClaimTombstone, ModelItem, ModelLock,
+    ModelSet, ModelValue,
     ModelReplay, ModelSession, ModelSessionTombstone, ModelVersion,
 };
 pub use random::Random;

@@ -26,6 +26,11 @@ impl Random {
         if end == 0 { 0 } else { self.next_u64() % end }
     }
 
+    /// A number below `end`, which is not 0.
+    pub fn u32_below(&mut self, end: u32) -> u32 {
+        u32::try_from(self.below(u64::from(end))).expect("a number below a u32 is one")
+    }
+
     /// True in `percent` of 100 cases.
     pub const fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent

@@ -163,7 +163,7 @@ fn due_delays_beyond_what_one_entry_ends_wait_for_the_next() {
     assert_eq!(store.expire(vec![due]), Ok(Success::Expired { sessions: 1, waits: 0 }));
 
     store.apply_all(std::iter::once(create_session(2, 0)));
-    let closed = Err(Rejection::LockHeld { holders: Vec::new(), delay_remaining_ms: 500 });
+    let closed = Err(Rejection::LockHeld { holders: Vec::new(), queued: 0, delay_remaining_ms: 500 });
     let token = Some(FencingToken::of_grant(Revision::new(count + 2)));
     let lost = Err(Rejection::ClaimEnded { reason: EndReason::Expired, token });
     assert_eq!(store.apply(take(count - 1, 2)), lost);
@@ -172,7 +172,7 @@ fn due_delays_beyond_what_one_entry_ends_wait_for_the_next() {
 
     store.time = store.time.after_ms(500);
     // This entry ends the first delays, in the order of locks; those beyond its bound are still closed.
-    let still = Err(Rejection::LockHeld { holders: Vec::new(), delay_remaining_ms: 0 });
+    let still = Err(Rejection::LockHeld { holders: Vec::new(), queued: 0, delay_remaining_ms: 0 });
     assert_eq!(store.apply(again(count - 1)), still);
     assert!(store.apply(again(count - 1)).is_ok());
     assert!(store.apply(again(0)).is_ok());

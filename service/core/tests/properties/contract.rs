@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use holdfast_core::domain::{Change, ClaimRef, Event, LockRef};
+use holdfast_core::domain::{Change, ClaimRef, Event, LockMode, LockRef};
 use holdfast_core::{ConfigKey, FencingToken, NamespaceName, Revision, SessionId};
 
 use crate::cases::{History, for_each_history};
@@ -16,7 +16,7 @@ struct Witness {
     live: BTreeSet<SessionId>,
     ended: BTreeSet<(ClaimRef, Option<FencingToken>)>,
     queues: BTreeMap<LockRef, Vec<ClaimRef>>,
-    holders: BTreeMap<LockRef, (ClaimRef, FencingToken)>,
+    holders: BTreeMap<LockRef, BTreeMap<ClaimRef, (FencingToken, LockMode)>>,
     owners: BTreeMap<ClaimRef, SessionId>,
     keys: BTreeMap<(NamespaceName, ConfigKey), SessionId>,
 }
@@ -46,8 +46,19 @@ impl Witness {
                 self.queues.entry(claim.lock.clone()).or_default().push(claim.clone());
                 self.begins(claim, session)?;
             }
-            Change::ClaimGranted { claim, session, token } => {
-                self.sees_grant(event.revision, claim, session, *token)?;
+            Change::SetQueued { claim, session, .. } => self.begins(claim, session)?,
+            Change::ClaimGranted { claim, session, mode, token } => {
+                self.sees_grant(event.revision, claim, session, (*token, *mode))?;
+            }
+            Change::SetGranted { claim, session } => {
+                // One that was granted at once was not told of before.
+                self.owners.insert(claim.clone(), session.clone());
+            }
+            Change::Proclaimed { claim, token, .. } => {
+                let holder = self.holders.get(&claim.lock).and_then(|holders| holders.get(claim));
+                if holder.map(|(token, _)| token) != Some(token) {
+                    return Err(format!("{claim:?} published a value with token {token}, held: {holder:?}"));
+                }
             }
             Change::ClaimEnded { claim, token, .. } => self.sees_end(claim, *token)?,
             Change::ConfigPut { namespace, item } => {
@@ -85,7 +96,7 @@ impl Witness {
         revision: Revision,
         claim: &ClaimRef,
         session: &SessionId,
-        token: FencingToken,
+        (token, mode): (FencingToken, LockMode),
     ) -> Result<(), String> {
         if !self.live.contains(session) {
             return Err(format!("{claim:?} was granted to {session}, which is not live"));
@@ -94,9 +105,10 @@ impl Witness {
             return Err(format!("token {token} at revision {revision} after token {}", self.last_token));
         }
         self.last_token = token;
-        let holder = self.holders.insert(claim.lock.clone(), (claim.clone(), token));
-        if let Some(holder) = holder {
-            return Err(format!("{claim:?} was granted while {holder:?} holds"));
+        let holders = self.holders.entry(claim.lock.clone()).or_default();
+        holders.insert(claim.clone(), (token, mode));
+        if !may_hold_together(holders.values().map(|(_, mode)| *mode)) {
+            return Err(format!("together hold {holders:?}"));
         }
         let queue = self.queues.entry(claim.lock.clone()).or_default();
         if queue.is_empty() {
@@ -116,18 +128,35 @@ impl Witness {
             queue.retain(|queued| queued != claim);
         }
         if let Some(token) = token {
-            let held = self.holders.remove(&claim.lock);
-            if held != Some((claim.clone(), token)) {
+            let held = self.holders.get_mut(&claim.lock).and_then(|holders| holders.remove(claim));
+            if held.map(|(token, _)| token) != Some(token) {
                 return Err(format!("{claim:?} ended with token {token} while {held:?} held"));
             }
             if !self.ended.insert((claim.clone(), Some(token))) {
                 return Err(format!("{claim:?} ended with token {token} twice"));
             }
-        } else if self.holders.get(&claim.lock).is_some_and(|(holder, _)| holder == claim) {
+        } else if self.holders.get(&claim.lock).is_some_and(|holders| holders.contains_key(claim)) {
             return Err(format!("{claim:?} ended without its token while it held"));
         }
         Ok(())
     }
+}
+
+/// An exclusive holder is alone, shared ones are with each other, and permits add up to no more than there are.
+fn may_hold_together(modes: impl Iterator<Item = LockMode>) -> bool {
+    let modes: Vec<_> = modes.collect();
+    let mut permits: BTreeMap<u32, u32> = BTreeMap::new();
+    for mode in &modes {
+        if let LockMode::Permits { permits: taken, of } = mode {
+            *permits.entry(*of).or_default() += taken;
+        }
+    }
+    let shared = modes.iter().filter(|mode| **mode == LockMode::Shared).count();
+    modes.len() == 1
+        || shared == modes.len()
+        || permits.len() == 1
+            && permits.iter().all(|(of, taken)| taken <= of)
+            && modes.iter().all(|mode| matches!(mode, LockMode::Permits { .. }))
 }
 
 /// The promises hold over the events of a history: tokens strictly increase and each is the revision of one grant, one

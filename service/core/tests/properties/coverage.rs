@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use holdfast_core::domain::{Change, EndReason, Outcome, Rejection, Success};
+use holdfast_core::domain::{Change, EndReason, LockKind, Outcome, Rejection, Success};
 use holdfast_core::testing::{Model, history};
 
 use crate::cases::HISTORY_LENGTH;
@@ -49,6 +49,11 @@ fn name_of_success(success: &Success) -> &'static str {
         Success::Txn { succeeded: true, revision: None, .. } => "txn succeeded and wrote nothing",
         Success::Txn { succeeded: false, revision: Some(_), .. } => "txn failed and wrote",
         Success::Txn { succeeded: false, revision: None, .. } => "txn failed and wrote nothing",
+        Success::SetHeld { granted: true, .. } => "set granted",
+        Success::SetHeld { granted: false, .. } => "set held before",
+        Success::SetQueued { queued: true, .. } => "set queued",
+        Success::SetQueued { queued: false, .. } => "set queued before",
+        Success::Proclaimed { .. } => "proclaimed",
         Success::Compacted { rows: 0, .. } => "nothing compacted",
         Success::Compacted { more: true, .. } => "a slice compacted",
         Success::Compacted { more: false, .. } => "all compacted",
@@ -69,6 +74,12 @@ fn name_of_rejection(rejection: &Rejection) -> &'static str {
         Rejection::TooManyTombstones { .. } => "too many tombstones",
         Rejection::LockHeld { delay_remaining_ms: 0, .. } => "lock held",
         Rejection::LockHeld { .. } => "lock delayed",
+        Rejection::SetHeld { .. } => "a lock of a set held",
+        Rejection::ImpossiblePermits { .. } => "impossible permits",
+        Rejection::LockSetSize { .. } => "lock set size",
+        Rejection::LockModeConflict { kind: LockKind::Exclusion, .. } => "lock is no semaphore",
+        Rejection::LockModeConflict { .. } => "lock is a semaphore",
+        Rejection::WouldDeadlock { .. } => "would deadlock",
         Rejection::ClaimConflict => "claim conflict",
         Rejection::ClaimEnded { token: Some(_), .. } => "claim ended with a token",
         Rejection::ClaimEnded { token: None, .. } => "claim ended without a token",
@@ -89,7 +100,18 @@ fn name_of_rejection(rejection: &Rejection) -> &'static str {
 }
 
 /// Every name above, without those whose bounds need thousands of entries or large values: `bounds.rs` reaches those.
-const EXPECTED: [&str; 57] = [
+const EXPECTED: [&str; 68] = [
+    "set granted",
+    "set held before",
+    "set queued",
+    "set queued before",
+    "proclaimed",
+    "a lock of a set held",
+    "impossible permits",
+    "lock set size",
+    "lock is no semaphore",
+    "lock is a semaphore",
+    "would deadlock",
     "founded",
     "ticked",
     "namespace created",
@@ -188,6 +210,9 @@ fn the_histories_grant_from_queues_for_every_reason() {
                     | Change::NamespaceDeleted { .. }
                     | Change::SessionCreated { .. }
                     | Change::ClaimQueued { .. }
+                    | Change::SetQueued { .. }
+                    | Change::SetGranted { .. }
+                    | Change::Proclaimed { .. }
                     | Change::ConfigPut { .. }
                     | Change::ConfigDeleted { .. }
                     | Change::SessionOwns { .. } => {}

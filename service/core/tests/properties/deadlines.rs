@@ -88,7 +88,8 @@ impl Leader {
             Change::SessionEnded { id, .. } => {
                 self.sessions.remove(id);
             }
-            Change::ClaimQueued { claim, wait_ms, keep_waiting, .. } => {
+            Change::ClaimQueued { claim, wait_ms, keep_waiting, .. }
+            | Change::SetQueued { claim, wait_ms, keep_waiting, .. } => {
                 let (enqueued, wait_ms, keep_waiting) = (event.revision, *wait_ms, *keep_waiting);
                 let known = KnownWait { enqueued, wait_ms, keep_waiting, requests: 0, alone_ms: now_ms };
                 self.waits.insert(claim.clone(), known);
@@ -101,13 +102,14 @@ impl Leader {
                     known.renewed_ms = known.renewed_ms.max(now_ms);
                 }
             }
-            Change::ClaimEnded { claim, .. } => {
+            Change::ClaimEnded { claim, .. } | Change::SetGranted { claim, .. } => {
                 self.waits.remove(claim);
             }
             Change::NamespaceCreated { .. }
             | Change::NamespaceDeleted { .. }
             | Change::ConfigPut { .. }
             | Change::ConfigDeleted { .. }
+            | Change::Proclaimed { .. }
             | Change::SessionOwns { .. } => {}
         }
     }

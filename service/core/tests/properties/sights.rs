@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use holdfast_core::domain::{
-    Change, ClaimRef, ClaimState, ClaimView, ConfigEntry, ConfigHistory, ConfigQuery, Counters, Event,
-    EventPage, Fault, LiveSession, LockRef, LockSummary, LockView, MemoryTables, Page, QueuedWait,
-    SessionState, SessionView, View, WaitRef, Waiter,
+    Change, ClaimRef, ClaimState, ClaimView, ConfigEntry, ConfigHistory, ConfigQuery, Counters,
+    ElectionValueView, Event, EventPage, Fault, IfHeld, LiveSession, LockMode, LockRef, LockSetState,
+    LockSummary, LockView, MemoryTables, Page, QueuedWait, SessionState, SessionView, Success, View, WaitRef,
+    Waiter,
 };
 use holdfast_core::testing::{
-    CLAIMS, KEYS, LOCKS, Model, ModelClaim, ModelClaimState, ModelSession, NAMESPACES, SESSIONS,
+    CLAIMS, KEYS, LOCKS, Model, ModelClaim, ModelClaimState, ModelSession, ModelSet, NAMESPACES, SESSIONS,
 };
 use holdfast_core::{ClaimId, ConfigKey, FencingToken, LockName, NamespaceName, NodeId, Revision, SessionId};
 
@@ -76,6 +77,7 @@ pub(crate) fn equal_now(replica: &Replica, model: &Model) -> Seen {
         }
     }
     equal_waits(&view, model)?;
+    equal_sets_and_values(&view, model)?;
     for namespace in namespaces() {
         equal_lock_lists(&view, model, &namespace)?;
         equal_config(&view, model, &namespace, None)?;
@@ -187,6 +189,9 @@ fn key_of(change: &Change) -> Option<ConfigKey> {
         | Change::SessionEnded { .. }
         | Change::ClaimQueued { .. }
         | Change::ClaimGranted { .. }
+        | Change::SetQueued { .. }
+        | Change::SetGranted { .. }
+        | Change::Proclaimed { .. }
         | Change::ClaimEnded { .. }
         | Change::SessionOwns { .. } => None,
     }
@@ -218,7 +223,7 @@ fn equal_meta(replica: &Replica, view: &View<'_, MemoryTables>, model: &Model) -
     let counters = Counters {
         namespaces: model.namespaces.len() as u64,
         sessions: model.sessions.len() as u64,
-        claims: model.claims.len() as u64,
+        claims: (model.claims.len() + model.sets.len()) as u64,
         lock_delays: model.locks.iter().filter(|l| l.delay_until.is_some()).count() as u64,
         tombstones: model.tombstones(),
         idle_locks: model.locks.iter().filter(|l| l.idle.is_some()).count() as u64,
@@ -250,7 +255,8 @@ fn equal_namespaces(view: &View<'_, MemoryTables>, model: &Model) -> Seen {
     let config = model.config_now();
     for namespace in namespaces() {
         let keys = config.keys().filter(|(n, _)| *n == namespace).count() as u64;
-        let claims = model.claims.iter().filter(|c| c.claim.lock.namespace == namespace).count() as u64;
+        let claims = model.claims.iter().map(|c| &c.claim).chain(model.sets.iter().map(|s| &s.claim));
+        let claims = claims.filter(|claim| claim.lock.namespace == namespace).count() as u64;
         let delays = model.locks.iter().filter(|l| l.lock.namespace == namespace);
         let delays = delays.filter(|l| l.delay_until.is_some()).count() as u64;
         let created = model.namespaces.get(&namespace);
@@ -356,7 +362,7 @@ fn claim_sight(model: &Model, live: &ModelClaim) -> ClaimState {
 
 fn equal_lock(view: &View<'_, MemoryTables>, model: &Model, lock: &LockRef) -> Seen {
     let expected = model.lock(lock).map(|sight| LockView {
-        mode: sight.holders.first().map(|holder| holder.mode),
+        mode: mode_of_all(&sight.holders),
         holders: model.holders_shown(lock),
         queued: sight.queue.len() as u64,
         queue: sight.queue.iter().map(|waiter| waiter_sight(model, waiter)).collect(),
@@ -367,6 +373,49 @@ fn equal_lock(view: &View<'_, MemoryTables>, model: &Model, lock: &LockRef) -> S
     same(|| format!("{lock:?}"), view.lock(lock, 100), &expected)?;
     let first = LockView { queue: expected.queue.iter().take(1).cloned().collect(), ..expected };
     same(|| format!("{lock:?} with one waiter"), view.lock(lock, 1), &first)
+}
+
+/// How a lock is held, with the permits of all holders together.
+fn mode_of_all(holders: &[ModelClaim]) -> Option<LockMode> {
+    holders.iter().map(|holder| holder.mode).reduce(|all, one| match (all, one) {
+        (LockMode::Permits { permits, of }, LockMode::Permits { permits: more, of: _ }) => {
+            LockMode::Permits { permits: permits + more, of }
+        }
+        (all, _) => all,
+    })
+}
+
+/// What is known of every lock set, and what every election's leader published.
+fn equal_sets_and_values(view: &View<'_, MemoryTables>, model: &Model) -> Seen {
+    for namespace in namespaces() {
+        for claim in names(&CLAIMS, ClaimId::new) {
+            let set_ref = ClaimRef::lock_set(namespace.clone(), claim.clone());
+            let ended = || model.claim_tombstone(&set_ref).map(|t| LockSetState::Ended { reason: t.reason });
+            let expected = model.set(&set_ref).map_or_else(ended, |set| {
+                let (session, label) = (set.session.clone(), set.label.clone());
+                let locks = set.locks.clone();
+                Some(match model.set_state_now(set) {
+                    Success::SetQueued { enqueued, positions, .. } => {
+                        LockSetState::Queued { session, label, locks, enqueued, positions }
+                    }
+                    Success::SetHeld { tokens, .. } => LockSetState::Held { session, label, locks, tokens },
+                    other => panic!("a set stands as {other:?}"),
+                })
+            });
+            same(|| format!("{set_ref:?}"), view.lock_set(&namespace, &claim), &expected)?;
+        }
+    }
+    for lock in locks() {
+        let value = model.values.iter().find(|v| v.election == lock);
+        let expected = value.map(|v| ElectionValueView {
+            token: v.token,
+            value: v.value.clone(),
+            content_type: v.content_type.clone(),
+            revision: v.revision,
+        });
+        same(|| format!("the value of {lock:?}"), view.election_value(&lock), &expected)?;
+    }
+    Ok(())
 }
 
 fn waiter_sight(model: &Model, waiter: &ModelClaim) -> Waiter {
@@ -384,12 +433,24 @@ fn waiter_sight(model: &Model, waiter: &ModelClaim) -> Waiter {
 fn equal_waits(view: &View<'_, MemoryTables>, model: &Model) -> Seen {
     let mut waiting: Vec<_> = model.claims.iter().filter(|c| c.enqueued().is_some()).collect();
     waiting.sort_by_key(|c| (c.claim.lock.clone(), c.enqueued()));
-    let waits = waiting.into_iter().map(|c| {
+    let mut waits = Vec::new();
+    for c in waiting {
+        let enqueued = c.enqueued().expect("it waits");
+        let set_ref = ClaimRef::lock_set(c.claim.lock.namespace.clone(), c.claim.claim.clone());
+        // A set comes with the first of its parts.
+        let set = model.set(&set_ref).filter(|set| {
+            c.in_set && set.locks.keys().next().is_some_and(|first| *first == c.claim.lock.lock)
+        });
+        if let Some(ModelSet { if_held: IfHeld::Queue { wait_ms, keep_waiting }, session, .. }) = set {
+            let wait = WaitRef { claim: set_ref, enqueued };
+            let (wait_ms, keep_waiting) = (*wait_ms, *keep_waiting);
+            waits.push(QueuedWait { wait, session: session.clone(), wait_ms, keep_waiting });
+        }
         let (wait_ms, keep_waiting) = c.waits().expect("a queued claim asked to wait");
-        let wait = WaitRef { claim: c.claim.clone(), enqueued: c.enqueued().expect("it waits") };
-        QueuedWait { wait, session: c.session.clone(), wait_ms, keep_waiting }
-    });
-    same(|| "queued waits".to_owned(), view.queued_waits(), &waits.collect())
+        let wait = WaitRef { claim: c.claim.clone(), enqueued };
+        waits.push(QueuedWait { wait, session: c.session.clone(), wait_ms, keep_waiting });
+    }
+    same(|| "queued waits".to_owned(), view.queued_waits(), &waits)
 }
 
 fn equal_lock_lists(view: &View<'_, MemoryTables>, model: &Model, namespace: &NamespaceName) -> Seen {

@@ -4,31 +4,56 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::state::State;
 use super::{Findings, Invariant};
-use crate::FencingToken;
-use crate::domain::claim::Standing;
+use crate::domain::claim::{Claim, Standing, Takes};
 use crate::domain::lock::Lock;
-use crate::domain::{ClaimRef, LockMode, LockRef};
+use crate::domain::{ClaimRef, LockKind, LockRef};
+use crate::{ClaimId, FencingToken, LockName, Revision};
 
 pub(super) fn check(state: &State, findings: &mut Findings) {
     check_holders(state, findings);
     check_claims(state, findings);
     check_places(state, findings);
     check_locks(state, findings);
+    check_heads(state, findings);
+    check_sets(state, findings);
+    check_values(state, findings);
     check_tokens(state, findings);
 }
 
-fn check_holders(state: &State, findings: &mut Findings) {
-    let mut holders: BTreeMap<&LockRef, u64> = BTreeMap::new();
-    for (claim_ref, claim) in &state.claims {
-        match (claim.mode, &claim.standing) {
-            (LockMode::Exclusive, Standing::Held { .. }) => {
-                *holders.entry(&claim_ref.lock).or_default() += 1;
-            }
-            (LockMode::Exclusive, Standing::Queued { .. }) => {}
-        }
+/// The units that the holders of each lock take.
+fn taken(state: &State) -> BTreeMap<&LockRef, u64> {
+    let mut taken: BTreeMap<&LockRef, u64> = BTreeMap::new();
+    for (lock, token) in state.holders.keys() {
+        let claim = state.holders.get(&(lock.clone(), *token));
+        let claim = claim.and_then(|claim| state.claims.get(&of_lock(lock, claim)));
+        *taken.entry(lock).or_default() += claim.map_or(0, |claim| claim.takes.mode().units());
     }
-    for (lock, count) in holders {
-        findings.expect(count <= 1, Invariant::OneHolder, || format!("{lock:?} has {count} holders"));
+    taken
+}
+
+fn of_lock(lock: &LockRef, claim: &ClaimId) -> ClaimRef {
+    ClaimRef { lock: lock.clone(), claim: claim.clone() }
+}
+
+fn check_holders(state: &State, findings: &mut Findings) {
+    for (lock_ref, taken) in taken(state) {
+        let units = state.locks.get(lock_ref).map_or(0, |lock| lock.kind.units());
+        findings.expect(taken <= units, Invariant::WithinUnits, || {
+            format!("the holders of {lock_ref:?} take {taken} of {units}")
+        });
+    }
+    for (claim_ref, claim) in &state.claims {
+        if matches!(claim.takes, Takes::Set(_)) {
+            continue;
+        }
+        let kind = state.locks.get(&claim_ref.lock).map(|lock| lock.kind);
+        findings.expect(kind == Some(claim.takes.mode().kind()), Invariant::KindKept, || {
+            format!("{claim_ref:?} takes a lock of the kind {kind:?} with {:?}", claim.takes)
+        });
+    }
+    for (lock_ref, lock) in &state.locks {
+        let kept = lock.claims() != 0 || lock.kind == LockKind::default();
+        findings.expect(kept, Invariant::KindKept, || format!("{lock_ref:?} is unused: {lock:?}"));
     }
 }
 
@@ -37,6 +62,12 @@ fn check_claims(state: &State, findings: &mut Findings) {
         findings.expect(state.sessions.contains_key(&claim.session), Invariant::OwnerLive, || {
             format!("{claim_ref:?} is of {}, which is not live", claim.session)
         });
+        findings.expect(!state.claim_tombstones.contains_key(claim_ref), Invariant::ClaimOnce, || {
+            format!("{claim_ref:?} is live and ended")
+        });
+        if matches!(claim.takes, Takes::Set(_)) {
+            continue;
+        }
         let lock = claim_ref.lock.clone();
         let at = match claim.standing {
             Standing::Held { token, .. } => state.holders.get(&(lock, token)),
@@ -45,15 +76,12 @@ fn check_claims(state: &State, findings: &mut Findings) {
         findings.expect(at == Some(&claim_ref.claim), Invariant::ClaimHasPlace, || {
             format!("{claim_ref:?} stands at {:?}, where {at:?} is", claim.standing)
         });
-        findings.expect(!state.claim_tombstones.contains_key(claim_ref), Invariant::ClaimOnce, || {
-            format!("{claim_ref:?} is live and ended")
-        });
     }
 }
 
 fn check_places(state: &State, findings: &mut Findings) {
     for ((lock, token), claim) in &state.holders {
-        let claim_ref = ClaimRef { lock: lock.clone(), claim: claim.clone() };
+        let claim_ref = of_lock(lock, claim);
         let stands = state.claims.get(&claim_ref).is_some_and(|claim| match claim.standing {
             Standing::Held { token: held, .. } => held == *token,
             Standing::Queued { .. } => false,
@@ -63,7 +91,7 @@ fn check_places(state: &State, findings: &mut Findings) {
         });
     }
     for ((lock, enqueued), claim) in &state.queues {
-        let claim_ref = ClaimRef { lock: lock.clone(), claim: claim.clone() };
+        let claim_ref = of_lock(lock, claim);
         let stands = state.claims.get(&claim_ref).is_some_and(|claim| claim.waits_since(*enqueued));
         findings.expect(stands, Invariant::PlaceHasClaim, || {
             format!("{claim_ref:?} does not wait since {enqueued}")
@@ -75,16 +103,15 @@ fn check_locks(state: &State, findings: &mut Findings) {
     let placed = state.holders.keys().map(|(lock, _)| lock);
     let placed = placed.chain(state.queues.keys().map(|(lock, _)| lock));
     let used: BTreeSet<&LockRef> = placed.chain(state.locks.keys()).collect();
+    let taken = taken(state);
     for lock_ref in used {
         let none = Lock::default();
         let lock = state.locks.get(lock_ref).unwrap_or(&none);
         let rows = (State::rows_of(&state.holders, lock_ref), State::rows_of(&state.queues, lock_ref));
-        findings.expect((lock.holders, lock.queued) == rows, Invariant::LockCounted, || {
-            format!("{lock_ref:?} counts {lock:?}, there are {rows:?}")
-        });
-        let free = rows.0 == 0 && lock.delay_until.is_none();
-        findings.expect(!free || rows.1 == 0, Invariant::NoneWaitsForFree, || {
-            format!("{lock_ref:?} is free while {} wait", rows.1)
+        let taken = taken.get(lock_ref).copied().unwrap_or_default();
+        let counted = (lock.holders, lock.queued) == rows && lock.taken == taken;
+        findings.expect(counted, Invariant::LockCounted, || {
+            format!("{lock_ref:?} counts {lock:?}, there are {rows:?}, and {taken} are taken")
         });
     }
     for (lock_ref, lock) in &state.locks {
@@ -104,9 +131,82 @@ fn check_locks(state: &State, findings: &mut Findings) {
     }
 }
 
+/// The claim that is the first of a lock's queue, with its mode, if it fits beside the holders.
+fn head_that_fits<'s>(state: &'s State, lock_ref: &LockRef) -> Option<(ClaimRef, &'s Claim)> {
+    let lock = state.locks.get(lock_ref)?;
+    let from = (lock_ref.clone(), Revision::ZERO);
+    let ((of, _), claim) = state.queues.range(from..).next()?;
+    let claim_ref = of_lock(of, claim);
+    let claim = state.claims.get(&claim_ref)?;
+    (of == lock_ref && lock.admits(claim.takes.mode())).then_some((claim_ref, claim))
+}
+
+fn check_heads(state: &State, findings: &mut Findings) {
+    for lock_ref in state.locks.keys() {
+        let Some((claim_ref, claim)) = head_that_fits(state, lock_ref) else { continue };
+        let set = state.claims.get(&claim_ref.of_lock(&LockName::lock_sets())).map(|set| &set.takes);
+        let waits_elsewhere = match set {
+            Some(Takes::Set(locks)) if claim.takes.is_part() => locks.keys().any(|name| {
+                let part_ref = claim_ref.of_lock(name);
+                head_that_fits(state, &part_ref.lock).is_none_or(|(head, _)| head != part_ref)
+            }),
+            Some(_) | None => false,
+        };
+        findings.expect(waits_elsewhere, Invariant::NoneWaitsForFree, || {
+            format!("{claim_ref:?} waits and could be let in")
+        });
+    }
+}
+
+fn check_sets(state: &State, findings: &mut Findings) {
+    for (claim_ref, claim) in &state.claims {
+        let whole = match &claim.takes {
+            Takes::Lock(_) => !claim_ref.lock.lock.is_lock_sets(),
+            Takes::Part(mode) => {
+                let set = state.claims.get(&claim_ref.of_lock(&LockName::lock_sets()));
+                set.is_some_and(|set| match &set.takes {
+                    Takes::Set(locks) => locks.get(&claim_ref.lock.lock) == Some(mode),
+                    Takes::Lock(_) | Takes::Part(_) => false,
+                })
+            }
+            Takes::Set(locks) => {
+                let parts = locks.keys().map(|name| state.claims.get(&claim_ref.of_lock(name)));
+                claim_ref.lock.lock.is_lock_sets()
+                    && parts.into_iter().all(|part| {
+                        part.is_some_and(|part| {
+                            part.takes.is_part()
+                                && part.session == claim.session
+                                && stand_alike(&part.standing, &claim.standing)
+                        })
+                    })
+            }
+        };
+        findings.expect(whole, Invariant::SetWhole, || format!("{claim_ref:?} is not whole: {claim:?}"));
+    }
+}
+
+fn stand_alike(part: &Standing, set: &Standing) -> bool {
+    match (part, set) {
+        (Standing::Held { since: part, .. }, Standing::Held { since: set, .. }) => part == set,
+        (Standing::Queued { enqueued: part, .. }, Standing::Queued { enqueued: set, .. }) => part == set,
+        (Standing::Held { .. }, Standing::Queued { .. })
+        | (Standing::Queued { .. }, Standing::Held { .. }) => false,
+    }
+}
+
+fn check_values(state: &State, findings: &mut Findings) {
+    for (election, value) in &state.election_values {
+        let leads = state.holders.contains_key(&(election.clone(), value.token));
+        findings.expect(leads && election.lock.as_election().is_some(), Invariant::ValueOfLeader, || {
+            format!("{election:?} has a value of token {}, which does not lead", value.token)
+        });
+    }
+}
+
 fn check_tokens(state: &State, findings: &mut Findings) {
     let mut seen: BTreeMap<FencingToken, &ClaimRef> = BTreeMap::new();
-    let live = state.claims.iter().filter_map(|(claim_ref, claim)| match claim.standing {
+    let of_locks = state.claims.iter().filter(|(_, claim)| !matches!(claim.takes, Takes::Set(_)));
+    let live = of_locks.filter_map(|(claim_ref, claim)| match claim.standing {
         Standing::Held { token, .. } => Some((token, claim_ref)),
         Standing::Queued { .. } => None,
     });

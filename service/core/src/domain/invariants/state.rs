@@ -8,6 +8,7 @@ use crate::domain::batch::RemovedNode;
 use crate::domain::claim::Claim;
 use crate::domain::compaction::Superseded;
 use crate::domain::config::{ConfigHead, ConfigVersion};
+use crate::domain::election::ElectionValue;
 use crate::domain::event_log::LoggedEvent;
 use crate::domain::key::{KeyRange, KeyReader};
 use crate::domain::lock::{Lock, Place};
@@ -48,6 +49,7 @@ pub(super) struct State {
     pub(super) prunable: BTreeSet<(Revision, ConfigRef)>,
     pub(super) session_keys: BTreeSet<(SessionId, ConfigRef)>,
     pub(super) events: BTreeMap<(Revision, u32), LoggedEvent>,
+    pub(super) election_values: BTreeMap<LockRef, ElectionValue>,
 }
 
 impl State {
@@ -146,6 +148,7 @@ impl State {
                 k.end()?;
                 self.events.insert(place, row.open()?);
             }
+            Table::ElectionValue => drop(self.election_values.insert(k.last_lock()?, row.open()?)),
         }
         Ok(())
     }

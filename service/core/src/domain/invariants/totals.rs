@@ -156,6 +156,9 @@ fn revisions(state: &State) -> Vec<(Revision, String)> {
     for (revision, ordinal) in state.events.keys() {
         found.push((*revision, format!("change {ordinal} of locks and sessions")));
     }
+    for (election, value) in &state.election_values {
+        found.push((value.revision, format!("the value of {election:?}")));
+    }
     let meta = &state.meta;
     found.push((meta.compacted_revision, "what is compacted".to_owned()));
     found.push((meta.events_compacted_revision, "what is dropped of locks and sessions".to_owned()));

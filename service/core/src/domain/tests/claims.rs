@@ -19,6 +19,7 @@ fn holder(claim: &str, session: &str, number: u64, held_ms: u64) -> Holder {
         claim: claim.to_owned(),
         session: id(session),
         session_name: String::new(),
+        mode: LockMode::Exclusive,
         label: format!("label of {claim}"),
         token: token(number),
         held_ms,
@@ -70,7 +71,7 @@ fn trying_a_held_lock_is_refused_with_its_holders_and_leaves_nothing() {
     store.at(100).outcome(try_lock("lock", "x", "a")).unwrap();
     let refusal = store.at(350).refusal(try_lock("lock", "y", "b"));
     let holders = vec![holder("x", "a", 4, 250)];
-    assert_eq!(refusal, Rejection::LockHeld { holders, delay_remaining_ms: 0 });
+    assert_eq!(refusal, Rejection::LockHeld { holders, queued: 0, delay_remaining_ms: 0 });
     store.outcome(release("lock", "x")).unwrap();
     assert_eq!(store.outcome(try_lock("lock", "y", "b")), held(6, "b", true));
 }
@@ -112,6 +113,7 @@ fn a_claim_that_makes_its_session_shares_its_revision_with_it() {
                 change: Change::ClaimGranted {
                     claim: claim_ref("lock", "x"),
                     session: id("c-2"),
+                    mode: LockMode::Exclusive,
                     token: token(2)
                 }
             },

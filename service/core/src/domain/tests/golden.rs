@@ -11,9 +11,10 @@ use super::{
     claim_ref, config_key, default_ns, id, leader, lock_ref, ns, rev, scope, session_ref, token, wait_ref,
 };
 use crate::domain::batch::RemovedNode;
-use crate::domain::claim::{Claim, Standing};
+use crate::domain::claim::{Claim, Standing, Takes};
 use crate::domain::compaction::Superseded;
 use crate::domain::config::{ConfigHead, ConfigVersion};
+use crate::domain::election::ElectionValue;
 use crate::domain::event_log::LoggedEvent;
 use crate::domain::lock::{Idle, Lock, Place};
 use crate::domain::namespace::Namespace;
@@ -21,12 +22,12 @@ use crate::domain::replay::{Replay, ReplayAge};
 use crate::domain::session::Session;
 use crate::domain::tombstone::{ClaimTombstone, KeptBy, SessionTombstone};
 use crate::domain::{
-    Acquire, Change, ClaimOwner, Command, Compact, Compare, Comparison, ConfigItem, Counters, DeleteConfig,
-    EndReason, Expire, Guard, Holder, IfHeld, KeyTest, LEVEL, LockMode, Meta, Outcome, Precondition,
-    Proposal, ProposalError, PutConfig, Rejection, RollbackConfig, SessionSpec, Settings, Success, Table,
+    Acquire, AcquireSet, Change, ClaimOwner, Command, Compact, Compare, Comparison, ConfigItem, Counters, DeleteConfig,
+    EndReason, Expire, Guard, Holder, IfHeld, KeyTest, LEVEL, LockKind, LockMode, LockRef, Meta, Outcome, Precondition,
+    Proclaim, Proposal, ProposalError, PutConfig, Rejection, RollbackConfig, SessionSpec, Settings, StuckWait, Success, Table,
     Txn, TxnOp, TxnResult, record,
 };
-use crate::{LogTime, NodeId};
+use crate::{LockName, LogTime, NodeId};
 
 const PINNED: &str = include_str!("format_1.txt");
 
@@ -139,6 +140,23 @@ fn commands() -> Vec<Command> {
             history_bytes: 300,
             rows: 10_000,
         }),
+        Command::AcquireSet(AcquireSet {
+            namespace: default_ns(),
+            claim: claim_ref("a/lock", "x").claim,
+            session: id("s"),
+            locks: BTreeMap::from([
+                (lock_ref("a").lock, LockMode::Shared),
+                (lock_ref("b").lock, LockMode::Permits { permits: 3, of: 300 }),
+            ]),
+            if_held: IfHeld::Queue { wait_ms: 300, keep_waiting: false },
+            label: "label".to_owned(),
+        }),
+        Command::Proclaim(Proclaim {
+            election: LockRef { namespace: default_ns(), lock: LockName::election("e").unwrap() },
+            token: token(300),
+            value: Bytes::from_static(&[0, 255]),
+            content_type: "text/plain".to_owned(),
+        }),
     ]
 }
 
@@ -161,6 +179,8 @@ const fn command_name(command: &Command) -> &'static str {
         Command::RollbackConfig(_) => "rollback-config",
         Command::Txn(_) => "txn",
         Command::Compact(_) => "compact",
+        Command::AcquireSet(_) => "acquire-set",
+        Command::Proclaim(_) => "proclaim",
     }
 }
 
@@ -190,6 +210,7 @@ fn outcomes() -> Vec<Outcome> {
         claim: "x".to_owned(),
         session: session.clone(),
         session_name: "worker".to_owned(),
+        mode: LockMode::Permits { permits: 3, of: 300 },
         label: "label".to_owned(),
         token: token(300),
         held_ms: 1_000,
@@ -226,6 +247,18 @@ fn outcomes() -> Vec<Outcome> {
         Ok(Success::Expired { sessions: 1, waits: 2 }),
         Ok(Success::ExpireVoid),
         Ok(Success::Txn { succeeded: true, revision: Some(rev(300)), results: txn_results() }),
+        Ok(Success::SetHeld {
+            tokens: BTreeMap::from([(guard().lock, token(300))]),
+            session: id("s"),
+            granted: true,
+        }),
+        Ok(Success::SetQueued {
+            enqueued: rev(300),
+            session: id("s"),
+            positions: BTreeMap::from([(guard().lock, 4)]),
+            queued: true,
+        }),
+        Ok(Success::Proclaimed { revision: rev(300) }),
         Ok(Success::Compacted { rows: 300, compacted_revision: rev(299), more: true }),
         Err(Rejection::NotFounded),
         Err(Rejection::NamespaceNotFound),
@@ -236,7 +269,19 @@ fn outcomes() -> Vec<Outcome> {
         Err(Rejection::TooManySessions { max: 300 }),
         Err(Rejection::SessionOwnsTooMuch { max: 300 }),
         Err(Rejection::TooManyTombstones { max: 300 }),
-        Err(Rejection::LockHeld { holders, delay_remaining_ms: 300 }),
+        Err(Rejection::LockHeld { holders: holders.clone(), queued: 4, delay_remaining_ms: 300 }),
+        Err(Rejection::SetHeld { lock: guard().lock, holders, queued: 4, delay_remaining_ms: 300 }),
+        Err(Rejection::ImpossiblePermits { permits: 301, of: 300 }),
+        Err(Rejection::LockSetSize { max: 300 }),
+        Err(Rejection::LockModeConflict { lock: guard().lock, kind: LockKind::Permits { of: 300 } }),
+        Err(Rejection::WouldDeadlock {
+            stuck: vec![StuckWait {
+                session: id("s"),
+                session_name: "worker".to_owned(),
+                lock: guard().lock,
+                namespace: default_ns(),
+            }],
+        }),
         Err(Rejection::ClaimConflict),
         Err(Rejection::ClaimEnded { reason: EndReason::Forced, token: Some(token(300)) }),
         Err(Rejection::ClaimNotFound),
@@ -274,6 +319,9 @@ const fn outcome_name(outcome: &Outcome) -> &'static str {
             Success::Expired { .. } => "expired",
             Success::ExpireVoid => "expire-void",
             Success::Txn { .. } => "txn",
+            Success::SetHeld { .. } => "set-held",
+            Success::SetQueued { .. } => "set-queued",
+            Success::Proclaimed { .. } => "proclaimed",
             Success::Compacted { .. } => "compacted",
         },
         Err(rejection) => match rejection {
@@ -288,6 +336,11 @@ const fn outcome_name(outcome: &Outcome) -> &'static str {
             Rejection::SessionOwnsTooMuch { .. } => "session-owns-too-much",
             Rejection::TooManyTombstones { .. } => "too-many-tombstones",
             Rejection::LockHeld { .. } => "lock-held",
+            Rejection::SetHeld { .. } => "set-held",
+            Rejection::ImpossiblePermits { .. } => "impossible-permits",
+            Rejection::LockSetSize { .. } => "lock-set-size",
+            Rejection::LockModeConflict { .. } => "lock-mode-conflict",
+            Rejection::WouldDeadlock { .. } => "would-deadlock",
             Rejection::ClaimConflict => "claim-conflict",
             Rejection::ClaimEnded { .. } => "claim-ended",
             Rejection::ClaimNotFound => "claim-not-found",
@@ -374,7 +427,15 @@ fn add_records(lines: &mut Lines) {
     let ended = SessionTombstone { reason: EndReason::Expired, revision: rev(300), time };
     lines.record("session-tombstone", Table::SessionTombstone, &ended);
     let idle = Some(Idle { time, revision: rev(300) });
-    let lock = Lock { last_token: token(300), holders: 1, queued: 2, delay_until: Some(time), idle };
+    let lock = Lock {
+        last_token: token(300),
+        kind: LockKind::Permits { of: 300 },
+        holders: 1,
+        taken: 3,
+        queued: 2,
+        delay_until: Some(time),
+        idle,
+    };
     lines.record("lock", Table::Lock, &lock);
     let place = Place { claim: claim_ref("a/lock", "x").claim };
     lines.record("holder", Table::Holder, &place);
@@ -382,13 +443,18 @@ fn add_records(lines: &mut Lines) {
     let held = Claim {
         session: id("s"),
         own_ttl_ms: Some(5_000),
-        mode: LockMode::Exclusive,
+        takes: Takes::Lock(LockMode::Exclusive),
         label: "label".to_owned(),
         standing: Standing::Held { token: token(300), since: time },
     };
     lines.record("claim held", Table::Claim, &held);
     let standing = Standing::Queued { enqueued: rev(300), since: time, wait_ms: 300, keep_waiting: true };
-    lines.record("claim queued", Table::Claim, &Claim { standing, own_ttl_ms: None, ..held });
+    let queued = Claim { standing, own_ttl_ms: None, ..held };
+    lines.record("claim queued", Table::Claim, &queued);
+    let part = Claim { takes: Takes::Part(LockMode::Shared), ..queued };
+    lines.record("claim part", Table::Claim, &part);
+    let locks = BTreeMap::from([(lock_ref("a").lock, LockMode::Shared)]);
+    lines.record("claim set", Table::Claim, &Claim { takes: Takes::Set(locks), ..part });
     let ended = ClaimTombstone {
         reason: EndReason::Forced,
         token: Some(token(299)),
@@ -439,11 +505,18 @@ fn add_records(lines: &mut Lines) {
     for (name, change) in logged_changes() {
         lines.record(&format!("event {name}"), Table::Event, &LoggedEvent { time, change });
     }
+    let value = ElectionValue {
+        token: token(299),
+        value: Bytes::from_static(&[0, 1, 255]),
+        content_type: "text/plain".to_owned(),
+        revision: rev(300),
+    };
+    lines.record("election-value", Table::ElectionValue, &value);
     lines.record("removed-node", Table::RemovedNode, &RemovedNode { revision: rev(300) });
 }
 
 /// What the log of events keeps.
-fn logged_changes() -> [(&'static str, Change); 5] {
+fn logged_changes() -> [(&'static str, Change); 8] {
     let (claim, session) = (claim_ref("a/lock", "x"), id("s"));
     [
         (
@@ -456,13 +529,39 @@ fn logged_changes() -> [(&'static str, Change); 5] {
             Change::ClaimQueued {
                 claim: claim.clone(),
                 session: session.clone(),
+                mode: LockMode::Permits { permits: 3, of: 300 },
                 wait_ms: 300,
                 keep_waiting: true,
             },
         ),
         (
             "claim-granted",
-            Change::ClaimGranted { claim: claim.clone(), session: session.clone(), token: token(300) },
+            Change::ClaimGranted {
+                claim: claim.clone(),
+                session: session.clone(),
+                mode: LockMode::Shared,
+                token: token(300),
+            },
+        ),
+        (
+            "set-queued",
+            Change::SetQueued {
+                claim: claim.clone(),
+                session: session.clone(),
+                wait_ms: 300,
+                keep_waiting: true,
+            },
+        ),
+        ("set-granted", Change::SetGranted { claim: claim.clone(), session: session.clone() }),
+        (
+            "proclaimed",
+            Change::Proclaimed {
+                claim: claim.clone(),
+                session: session.clone(),
+                token: token(300),
+                value: Bytes::from_static(&[0, 255]),
+                content_type: "text/plain".to_owned(),
+            },
         ),
         (
             "claim-ended",
@@ -508,7 +607,7 @@ fn every_format_is_as_it_is_pinned() {
 fn every_variant_has_a_sample() {
     let commands: BTreeSet<&str> = commands().iter().map(command_name).collect();
     let outcomes: BTreeSet<&str> = outcomes().iter().map(outcome_name).collect();
-    assert_eq!((commands.len(), outcomes.len()), (16, 41));
+    assert_eq!((commands.len(), outcomes.len()), (18, 48));
 }
 
 #[test]

@@ -1,27 +1,29 @@
 //! A valid state is broken once per invariant, by writing rows directly, and exactly that invariant is reported.
 
+use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Store, claim_ref, config_key, create_delayed, default_ns, expire, id, lock_ref, ns, put, queue, release,
     rev, scope, token, try_lock, try_own,
 };
 use crate::domain::batch::RemovedNode;
-use crate::domain::claim::{Claim, Standing};
+use crate::domain::claim::{Claim, Standing, Takes};
 use crate::domain::compaction::Superseded;
 use crate::domain::config::{ConfigHead, ConfigVersion};
+use crate::domain::election::ElectionValue;
 use crate::domain::invariants::{Invariant, Violation, check};
 use crate::domain::lock::{Lock, Place};
 use crate::domain::namespace::Namespace;
 use crate::domain::session::Session;
 use crate::domain::tombstone::{Age, Aged, ClaimTombstone, KeptBy, SessionTombstone};
 use crate::domain::{
-    Command, DeleteConfig, EndReason, LockMode, MemoryTables, Meta, Precondition, PutConfig, Table, key,
-    record,
+    Acquire, AcquireSet, ClaimRef, Command, DeleteConfig, EndReason, IfHeld, LockMode, LockRef, MemoryTables,
+    Meta, Precondition, Proclaim, PutConfig, Success, Table, key, record,
 };
-use crate::{LogTime, NodeId};
+use crate::{LockName, LogTime, NodeId};
 
 /// Rows that a test writes as it likes.
 struct Rows(MemoryTables);
@@ -113,6 +115,25 @@ fn sound() -> MemoryTables {
     store.outcome(Command::PutConfig(PutConfig { namespace: ns("other"), ..of_default.clone() })).unwrap();
     let (key, session) = (config_key("owned"), Some(id("a")));
     store.outcome(Command::PutConfig(PutConfig { key, session, ..of_default })).unwrap();
+    let locks = ["of-set", "of-set-too"].map(|name| (lock_ref(name).lock, LockMode::Exclusive));
+    let set = AcquireSet {
+        namespace: default_ns(),
+        claim: claim_ref("of-set", "set").claim,
+        session: id("b"),
+        locks: BTreeMap::from(locks),
+        if_held: IfHeld::Refuse,
+        label: String::new(),
+    };
+    store.outcome(Command::AcquireSet(set)).unwrap();
+    let lead = try_lock("x", "leader", "b");
+    let Command::Acquire(lead) = lead else { panic!("a try makes a claim") };
+    let claim = ClaimRef { lock: election(), claim: lead.claim.claim.clone() };
+    let Ok(Success::Held { token, .. }) = store.outcome(Command::Acquire(Acquire { claim, ..lead })) else {
+        panic!("the election is free")
+    };
+    let (value, content_type) = (Bytes::from_static(b"v"), String::new());
+    let proclaim = Proclaim { election: election(), token, value, content_type };
+    store.outcome(Command::Proclaim(proclaim)).unwrap();
     let mut batch = store.machine.batch(&store.tables);
     let nodes = [1, 2].map(|number| NodeId::new(number).unwrap());
     batch.note_membership(&BTreeSet::from(nodes)).unwrap();
@@ -120,6 +141,10 @@ fn sound() -> MemoryTables {
     let changes = batch.finish();
     store.tables.write(changes);
     store.tables
+}
+
+fn election() -> LockRef {
+    LockRef { namespace: default_ns(), lock: LockName::election("e").unwrap() }
 }
 
 fn removed() -> Vec<u8> {
@@ -136,17 +161,19 @@ fn break_one(invariant: Invariant, rows: &mut Rows) {
         Invariant::RowsReadable => {
             rows.0.write([((Table::RemovedNode, removed()), Some(vec![1, 2, 3, 4, 5, 6]))].into());
         }
-        Invariant::OneHolder => {
+        Invariant::WithinUnits => {
             let standing = Standing::Held { token: token(9), since: LogTime::ZERO };
-            let (session, mode) = (id("b"), LockMode::Exclusive);
-            let claim = Claim { session, own_ttl_ms: None, mode, label: String::new(), standing };
+            let (session, takes) = (id("b"), Takes::Lock(LockMode::Exclusive));
+            let claim = Claim { session, own_ttl_ms: None, takes, label: String::new(), standing };
             let second = claim_ref("held", "second");
             rows.put(Table::Claim, key::claim(&second), &claim);
             let place = Place { claim: second.claim.clone() };
             rows.put(Table::Holder, key::holder(&second.lock, token(9)), &place);
             rows.put(Table::SessionClaim, key::session_claim(&id("b"), &second), &());
             rows.session("b", |session| session.owned += 1);
-            rows.lock("held", |lock| (lock.holders, lock.last_token) = (2, token(9)));
+            rows.lock("held", |lock| {
+                (lock.holders, lock.taken, lock.last_token) = (2, 2 * lock.taken, token(9));
+            });
             rows.namespace(|namespace| namespace.claims += 1);
             rows.meta(|meta| meta.counters.claims += 1);
         }
@@ -196,7 +223,7 @@ fn break_one(invariant: Invariant, rows: &mut Rows) {
             rows.delete(Table::Holder, key::holder(&lock_ref("held"), token(4)));
             rows.delete(Table::SessionClaim, key::session_claim(&id("a"), &claim_ref("held", "x")));
             rows.session("a", |session| session.owned -= 1);
-            rows.lock("held", |lock| lock.holders -= 1);
+            rows.lock("held", |lock| (lock.holders, lock.taken) = (0, 0));
             rows.namespace(|namespace| namespace.claims -= 1);
             rows.meta(|meta| meta.counters.claims -= 1);
         }
@@ -262,6 +289,19 @@ fn break_one(invariant: Invariant, rows: &mut Rows) {
             rows.session("a", |session| session.owned -= 1);
         }
         Invariant::EventsKept => rows.meta(|meta| meta.events_compacted_revision = rev(5)),
+        Invariant::KindKept => rows.claim("held", "y", |claim| {
+            claim.takes = Takes::Lock(LockMode::Permits { permits: 1, of: 1 });
+        }),
+        Invariant::SetWhole => {
+            let set_ref = ClaimRef::lock_set(default_ns(), claim_ref("of-set", "set").claim);
+            rows.edit(Table::Claim, key::claim(&set_ref), |set: &mut Claim| {
+                set.takes = Takes::Set(BTreeMap::from([(lock_ref("of-set").lock, LockMode::Shared)]));
+            });
+        }
+        Invariant::ValueOfLeader => {
+            let key = key::lock(&election());
+            rows.edit(Table::ElectionValue, key, |value: &mut ElectionValue| value.token = token(4));
+        }
     }
 }
 
@@ -289,11 +329,11 @@ fn each_broken_invariant_is_reported_and_no_other() {
 #[test]
 fn invariants_are_numbered_without_gaps() {
     let numbers: Vec<u8> = Invariant::ALL.iter().map(|invariant| invariant.number()).collect();
-    assert_eq!(numbers, (1..=36).collect::<Vec<u8>>());
+    assert_eq!(numbers, (1..=39).collect::<Vec<u8>>());
 }
 
 #[test]
 fn a_violation_names_its_invariant_by_number() {
-    let violation = Violation { invariant: Invariant::OneHolder, detail: "two hold".to_owned() };
-    assert_eq!(violation.to_string(), "invariant 2 (OneHolder): two hold");
+    let violation = Violation { invariant: Invariant::WithinUnits, detail: "two hold".to_owned() };
+    assert_eq!(violation.to_string(), "invariant 2 (WithinUnits): two hold");
 }

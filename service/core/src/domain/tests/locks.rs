@@ -49,7 +49,7 @@ fn a_closed_lock_refuses_a_try_and_takes_a_wait() {
     store.outcome(release("lock", "y")).unwrap();
     store.at(1_000).outcome(expire(&[("a", 2)], &[])).unwrap();
     let refusal = store.at(1_100).refusal(try_lock("lock", "z", "b"));
-    assert_eq!(refusal, Rejection::LockHeld { holders: vec![], delay_remaining_ms: 400 });
+    assert_eq!(refusal, Rejection::LockHeld { holders: vec![], queued: 0, delay_remaining_ms: 400 });
     let queued = store.outcome(queue("lock", "z", "b"));
     assert!(matches!(queued, Ok(Success::Queued { position: 0, .. })));
     assert_eq!(store.view().lock(&lock_ref("lock"), 10).unwrap().delay_remaining_ms, 400);
@@ -71,7 +71,7 @@ fn the_delay_ends_before_the_command_of_the_entry() {
     store.at(1_000).outcome(expire(&[("a", 2)], &[])).unwrap();
     let refusal = store.at(1_500).apply(try_lock("lock", "z", "b"));
     assert_eq!(grants(&refusal), [("y".to_owned(), 7)]);
-    let Err(Rejection::LockHeld { holders, delay_remaining_ms: 0 }) = refusal.outcome else {
+    let Err(Rejection::LockHeld { holders, queued: 0, delay_remaining_ms: 0 }) = refusal.outcome else {
         panic!("{refusal:?}")
     };
     assert_eq!(holders[0].token, token(7));

@@ -116,6 +116,7 @@ fn an_answer_that_is_too_large_is_not_kept() {
         claim: "x".repeat(REPLAY_ANSWER_BYTES_MAX),
         session: super::id("a"),
         session_name: String::new(),
+        mode: crate::domain::LockMode::Exclusive,
         label: String::new(),
         token: super::token(1),
         held_ms: 0,
@@ -133,7 +134,7 @@ fn an_answer_that_is_too_large_is_not_kept() {
             #[cfg(feature = "seeded-bugs")]
             bugs: crate::domain::SeededBugs::default(),
         };
-        let large = Err(Rejection::LockHeld { holders: vec![holder], delay_remaining_ms: 0 });
+        let large = Err(Rejection::LockHeld { holders: vec![holder], queued: 0, delay_remaining_ms: 0 });
         entry.remember(&scope(1), &large).unwrap();
     }
     let changes = batch.finish();

@@ -4,7 +4,7 @@ use super::{
     Store, claim_ref, create, default_ns, end, grants, id, queue, rev, spec, token, try_lock, try_own,
 };
 use crate::domain::{
-    Change, Command, EndReason, Event, Rejection, SessionSpec, SessionState, Settings, Success,
+    Change, Command, EndReason, Event, LockMode, Rejection, SessionSpec, SessionState, Settings, Success,
 };
 
 #[test]
@@ -66,28 +66,33 @@ fn ending_a_session_twice_takes_one_revision() {
 #[test]
 fn ending_a_session_releases_what_it_holds_and_leaves_the_queues() {
     let mut store = Store::founded();
-    for session in ["a", "b"] {
+    for session in ["a", "b", "c"] {
         store.session(session);
     }
     store.outcome(try_lock("one", "a1", "a")).unwrap();
-    store.outcome(try_lock("two", "b2", "b")).unwrap();
+    store.outcome(try_lock("two", "c2", "c")).unwrap();
     store.outcome(queue("two", "a2", "a")).unwrap();
     store.outcome(queue("one", "b1", "b")).unwrap();
 
     let applied = store.apply(end("a"));
     let ended = |lock, claim, reason, token| Event {
-        revision: rev(8),
+        revision: rev(9),
         change: Change::ClaimEnded { claim: claim_ref(lock, claim), session: Some(id("a")), reason, token },
     };
     let session = Change::SessionEnded { id: id("a"), reason: EndReason::Released };
-    let grant = Change::ClaimGranted { claim: claim_ref("one", "b1"), session: id("b"), token: token(9) };
+    let grant = Change::ClaimGranted {
+        claim: claim_ref("one", "b1"),
+        session: id("b"),
+        mode: LockMode::Exclusive,
+        token: token(10),
+    };
     assert_eq!(
         applied.events,
         [
-            ended("one", "a1", EndReason::Released, Some(token(4))),
+            ended("one", "a1", EndReason::Released, Some(token(5))),
             ended("two", "a2", EndReason::LeftQueue, None),
-            Event { revision: rev(8), change: session },
-            Event { revision: rev(9), change: grant },
+            Event { revision: rev(9), change: session },
+            Event { revision: rev(10), change: grant },
         ]
     );
     assert_eq!(store.view().session_claims(&id("a")).unwrap(), []);

@@ -1,7 +1,11 @@
 //! Reads of locks and claims.
 
+use bytes::Bytes;
+use std::collections::BTreeMap;
+
 use super::{Page, View};
-use crate::domain::claim::{Claim, Standing};
+use crate::domain::claim::{Claim, Standing, Takes};
+use crate::domain::election::ElectionValue;
 use crate::domain::key::{KeyRange, KeyReader};
 use crate::domain::lock::{Lock, Place, holders_of, position_of};
 use crate::domain::session::Session;
@@ -62,10 +66,57 @@ pub enum ClaimState {
     },
 }
 
+/// What is known of a lock set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LockSetState {
+    /// It holds all its locks.
+    Held {
+        /// Its session.
+        session: SessionId,
+        /// Its label, for people.
+        label: String,
+        /// Its locks, and how it takes each.
+        locks: BTreeMap<LockName, LockMode>,
+        /// The token of each lock's grant.
+        tokens: BTreeMap<LockName, FencingToken>,
+    },
+    /// It waits.
+    Queued {
+        /// Its session.
+        session: SessionId,
+        /// Its label, for people.
+        label: String,
+        /// Its locks, and how it takes each.
+        locks: BTreeMap<LockName, LockMode>,
+        /// The revision that queued it.
+        enqueued: Revision,
+        /// Claims before it in the queue of each lock, not counting holders.
+        positions: BTreeMap<LockName, u64>,
+    },
+    /// It is over.
+    Ended {
+        /// Why.
+        reason: EndReason,
+    },
+}
+
+/// What the leader of an election published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ElectionValueView {
+    /// The leader's token.
+    pub token: FencingToken,
+    /// The bytes.
+    pub value: Bytes,
+    /// Their media type.
+    pub content_type: String,
+    /// The revision that published it.
+    pub revision: Revision,
+}
+
 /// A lock with those who use it. A lock that was never used is free, with nobody in it and a token of 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LockView {
-    /// How it is held; none while nobody holds it.
+    /// How it is held, with the permits of all holders together; none while nobody holds it.
     pub mode: Option<LockMode>,
     /// Who holds it.
     pub holders: Vec<Holder>,
@@ -128,7 +179,8 @@ impl<T: Tables> View<'_, T> {
             }));
         };
         let now = self.meta()?.time;
-        let Claim { session, own_ttl_ms: _, mode, label, standing } = claim;
+        let Claim { session, own_ttl_ms: _, takes, label, standing } = claim;
+        let mode = takes.mode();
         Ok(Some(match standing {
             Standing::Held { token, since } => {
                 ClaimState::Held { session, mode, label, token, held_ms: now.ms_since(since) }
@@ -147,6 +199,63 @@ impl<T: Tables> View<'_, T> {
         }))
     }
 
+    /// What is known of a lock set.
+    ///
+    /// # Errors
+    /// As [`View::meta`].
+    pub fn lock_set(
+        &self,
+        namespace: &NamespaceName,
+        claim: &ClaimId,
+    ) -> Result<Option<LockSetState>, Fault> {
+        let set_ref = ClaimRef::lock_set(namespace.clone(), claim.clone());
+        let key = key::claim(&set_ref);
+        let Some(set) = record::read::<Claim>(self.0, Table::Claim, &key)? else {
+            let tombstone: Option<ClaimTombstone> = record::read(self.0, Table::ClaimTombstone, &key)?;
+            return Ok(tombstone.map(|tombstone| LockSetState::Ended { reason: tombstone.reason }));
+        };
+        let Claim { session, own_ttl_ms: _, takes: Takes::Set(locks), label, standing } = set else {
+            return Err(Fault::damaged(Table::Claim, &key, "it is no set"));
+        };
+        Ok(Some(match standing {
+            Standing::Held { .. } => {
+                let mut tokens = BTreeMap::new();
+                for name in locks.keys() {
+                    let part_ref = set_ref.of_lock(name);
+                    let Standing::Held { token, since: _ } = self.claim_row(&part_ref)?.standing else {
+                        let key = key::claim(&part_ref);
+                        return Err(Fault::damaged(Table::Claim, &key, "it waits while its set holds"));
+                    };
+                    tokens.insert(name.clone(), token);
+                }
+                LockSetState::Held { session, label, locks, tokens }
+            }
+            Standing::Queued { enqueued, .. } => {
+                let mut positions = BTreeMap::new();
+                for name in locks.keys() {
+                    let position = position_of(self.0, &set_ref.of_lock(name).lock, enqueued)?;
+                    positions.insert(name.clone(), position);
+                }
+                LockSetState::Queued { session, label, locks, enqueued, positions }
+            }
+        }))
+    }
+
+    /// What the leader of an election published; none when nobody leads it, or its leader published nothing.
+    ///
+    /// # Errors
+    /// As [`View::meta`].
+    pub fn election_value(&self, election: &LockRef) -> Result<Option<ElectionValueView>, Fault> {
+        let value: Option<ElectionValue> =
+            record::read(self.0, Table::ElectionValue, &key::lock(election))?;
+        Ok(value.map(|ElectionValue { token, value, content_type, revision }| ElectionValueView {
+            token,
+            value,
+            content_type,
+            revision,
+        }))
+    }
+
     /// A lock, with up to `queue_limit` of those who wait.
     ///
     /// # Errors
@@ -160,7 +269,7 @@ impl<T: Tables> View<'_, T> {
         let meta = self.meta()?;
         let holders = holders_of(self.0, lock_ref, meta.time, PAGE_ROWS_MAX)?;
         Ok(LockView {
-            mode: (!holders.is_empty()).then_some(LockMode::Exclusive),
+            mode: lock.mode_of(&holders),
             holders,
             queued: lock.queued,
             queue: self.queue(lock_ref, queue_limit.min(PAGE_ROWS_MAX), &meta)?,
@@ -175,7 +284,7 @@ impl<T: Tables> View<'_, T> {
         for (key, value) in record::rows(self.0, Table::Queue, &range, limit)? {
             let Place { claim } = record::open(Table::Queue, &key, &value)?;
             let claim_ref = ClaimRef { lock: lock_ref.clone(), claim };
-            let Claim { session, own_ttl_ms: _, mode, label, standing } = self.claim_row(&claim_ref)?;
+            let Claim { session, own_ttl_ms: _, takes, label, standing } = self.claim_row(&claim_ref)?;
             let Standing::Queued { enqueued, since, .. } = standing else {
                 let key = key::claim(&claim_ref);
                 return Err(Fault::damaged(Table::Claim, &key, "it holds while it is queued"));
@@ -185,7 +294,7 @@ impl<T: Tables> View<'_, T> {
                 claim: claim_ref.claim,
                 session,
                 session_name: row.map(|row| row.spec.name).unwrap_or_default(),
-                mode,
+                mode: takes.mode(),
                 label,
                 enqueued,
                 waited_ms: meta.time.ms_since(since),

@@ -46,7 +46,7 @@ impl Model {
             for memory in self.locks.iter_mut().filter(|l| l.lock == lock) {
                 memory.delay_until = None;
             }
-            self.grant_head(&lock, events);
+            self.grant_what_fits(events);
         }
         self.note_idle_locks();
     }

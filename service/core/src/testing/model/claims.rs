@@ -1,8 +1,8 @@
 //! Claims: taking, queueing, granting, losing.
 
 use crate::domain::{
-    Acquire, Change, ClaimOwner, ClaimRef, EndReason, Event, Holder, IfHeld, LockRef, Outcome, Rejection,
-    SessionSpec, Success, WaitRef,
+    Acquire, Change, ClaimOwner, ClaimRef, EndReason, Event, Holder, IfHeld, LockKind, LockMode, LockRef,
+    Outcome, Rejection, SessionSpec, Success, WaitRef,
 };
 use crate::{FencingToken, NamespaceName, Revision, SessionId, limits};
 use std::collections::BTreeMap;
@@ -17,6 +17,7 @@ impl Model {
 
     pub(super) fn acquire(&mut self, acquire: &Acquire, events: &mut Vec<Event>) -> Outcome {
         self.check_namespace(&acquire.claim.lock.namespace)?;
+        check_permits(acquire.mode)?;
         if let Some(live) = self.claim(&acquire.claim) {
             return if self.has_same_body(live, acquire) {
                 Ok(self.state_now(live))
@@ -28,40 +29,39 @@ impl Model {
         self.check_owner(&acquire.owner)?;
         self.check_room_for_tombstone()?;
 
-        let lock = &acquire.claim.lock;
-        let (holders, queue) = self.holders_and_queue(lock);
-        let free = holders.is_empty() && queue.is_empty() && self.delay_remaining_ms(lock) == 0;
-        if !free {
-            let max = self.settings.queue_max;
-            match acquire.if_held {
-                IfHeld::Refuse => {
-                    let holders = self.holders_shown(lock);
-                    let delay_remaining_ms = self.delay_remaining_ms(lock);
-                    return Err(Rejection::LockHeld { holders, delay_remaining_ms });
-                }
-                IfHeld::Queue { .. } if max <= (holders.len() + queue.len()) as u64 => {
-                    return Err(Rejection::QueueFull { max });
-                }
-                IfHeld::Queue { .. } => {}
-            }
+        let (lock, mode) = (&acquire.claim.lock, acquire.mode);
+        self.check_kind(lock, mode)?;
+        let at_once = self.fits_now(lock, mode);
+        if !at_once && matches!(acquire.if_held, IfHeld::Refuse) {
+            return Err(Rejection::LockHeld {
+                holders: self.holders_shown(lock),
+                queued: self.holders_and_queue(lock).1.len() as u64,
+                delay_remaining_ms: self.delay_remaining_ms(lock),
+            });
+        }
+        self.check_room_in_queue(lock)?;
+        if let (false, ClaimOwner::Session(session)) = (at_once, &acquire.owner) {
+            self.check_deadlock(session, &BTreeMap::from([(lock.clone(), mode)]))?;
         }
         let revision = self.take_revision();
         let session = self.owner_session(acquire, revision, events);
         self.claims.push(ModelClaim {
             claim: acquire.claim.clone(),
             session: session.clone(),
-            mode: acquire.mode,
+            mode,
+            in_set: false,
             if_held: acquire.if_held,
             label: acquire.label.clone(),
             state: ModelClaimState::Queued { enqueued: revision, since: self.clock },
         });
-        if free {
+        if at_once {
             self.grant(&acquire.claim, revision, events);
             return Ok(Success::Held { token: FencingToken::of_grant(revision), session, granted: true });
         }
         if let IfHeld::Queue { wait_ms, keep_waiting } = acquire.if_held {
             let claim = acquire.claim.clone();
-            let change = Change::ClaimQueued { claim, session: session.clone(), wait_ms, keep_waiting };
+            let session = session.clone();
+            let change = Change::ClaimQueued { claim, session, mode, wait_ms, keep_waiting };
             events.push(Event { revision, change });
         }
         Ok(Success::Queued {
@@ -73,6 +73,47 @@ impl Model {
         })
     }
 
+    /// What a lock is used as while it has holders or waiters: nothing, or permits of some number, or the other thing.
+    fn kind_now(&self, lock: &LockRef) -> Option<LockKind> {
+        let of_lock = self.claims.iter().find(|c| c.claim.lock == *lock);
+        of_lock.map(|c| match c.mode {
+            LockMode::Exclusive | LockMode::Shared => LockKind::Exclusion,
+            LockMode::Permits { of, .. } => LockKind::Permits { of },
+        })
+    }
+
+    pub(super) fn check_kind(&self, lock: &LockRef, mode: LockMode) -> Result<(), Rejection> {
+        let needed = match mode {
+            LockMode::Exclusive | LockMode::Shared => LockKind::Exclusion,
+            LockMode::Permits { of, .. } => LockKind::Permits { of },
+        };
+        match self.kind_now(lock) {
+            Some(kind) if kind != needed => {
+                Err(Rejection::LockModeConflict { lock: lock.lock.clone(), kind })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    pub(super) fn check_room_in_queue(&self, lock: &LockRef) -> Result<(), Rejection> {
+        let max = self.settings.queue_max;
+        let claims = self.claims.iter().filter(|c| c.claim.lock == *lock).count() as u64;
+        if max.max(1) <= claims { Err(Rejection::QueueFull { max }) } else { Ok(()) }
+    }
+
+    /// Whether a claim may hold a lock beside those who hold it: an exclusive one beside nobody, a shared one beside
+    /// shared ones, one for permits while enough are left.
+    fn fits_beside_holders(&self, lock: &LockRef, mode: LockMode) -> bool {
+        let (holders, _) = self.holders_and_queue(lock);
+        let delayed = self.locks.iter().any(|l| l.lock == *lock && l.delay_until.is_some());
+        !delayed && fits_beside(&holders.iter().map(|c| c.mode).collect::<Vec<_>>(), mode)
+    }
+
+    /// Whether a claim that comes now is let in at once: nobody waits, and it fits.
+    pub(super) fn fits_now(&self, lock: &LockRef, mode: LockMode) -> bool {
+        self.holders_and_queue(lock).1.is_empty() && self.fits_beside_holders(lock, mode)
+    }
+
     fn has_same_body(&self, live: &ModelClaim, acquire: &Acquire) -> bool {
         let made = self
             .session(&live.session)
@@ -82,11 +123,11 @@ impl Model {
             ClaimOwner::Session(id) => made.is_none() && live.session == *id,
             ClaimOwner::OwnSession { ttl_ms } => made == Some(*ttl_ms),
         };
-        same_owner && live.mode == acquire.mode
+        same_owner && live.mode == acquire.mode && !live.in_set
     }
 
     /// What a live claim is, as an answer that repeats no effect.
-    fn state_now(&self, live: &ModelClaim) -> Success {
+    pub(super) fn state_now(&self, live: &ModelClaim) -> Success {
         let session = live.session.clone();
         match live.state {
             ModelClaimState::Held { token, .. } => Success::Held { token, session, granted: false },
@@ -100,7 +141,7 @@ impl Model {
         }
     }
 
-    fn refuse_ended(&self, claim: &ClaimRef) -> Result<(), Rejection> {
+    pub(super) fn refuse_ended(&self, claim: &ClaimRef) -> Result<(), Rejection> {
         match self.claim_tombstone(claim) {
             Some(ended) => Err(Rejection::ClaimEnded { reason: ended.reason, token: ended.token }),
             None => Ok(()),
@@ -109,6 +150,10 @@ impl Model {
 
     fn check_owner(&self, owner: &ClaimOwner) -> Result<(), Rejection> {
         let ClaimOwner::Session(id) = owner else { return self.check_room_for_session() };
+        self.check_room_in_session(id, 1)
+    }
+
+    pub(super) fn check_room_in_session(&self, id: &SessionId, more: u64) -> Result<(), Rejection> {
         if self.session(id).is_none() {
             return Err(match self.session_tombstone(id) {
                 Some(ended) => Rejection::SessionExpired { reason: ended.reason },
@@ -116,7 +161,7 @@ impl Model {
             });
         }
         let max = limits::SESSION_OWNED_MAX;
-        if max <= self.owned(id) {
+        if max < self.owned(id) + more {
             return Err(Rejection::SessionOwnsTooMuch { max });
         }
         Ok(())
@@ -155,6 +200,7 @@ impl Model {
                 claim: c.id().to_string(),
                 session: c.session.clone(),
                 session_name: self.session(&c.session).map(|s| s.spec.name.clone()).unwrap_or_default(),
+                mode: c.mode,
                 label: c.label.clone(),
                 token,
                 held_ms: self.clock.ms_since(since),
@@ -171,30 +217,45 @@ impl Model {
         until.map_or(0, |until| until.ms_since(self.clock))
     }
 
+    /// The session and the revision of a wait: of a claim, or of a lock set as a whole.
+    #[must_use]
+    pub fn waiting(&self, claim: &ClaimRef) -> Option<(SessionId, Revision)> {
+        if let Some(set) = self.set(claim) {
+            return Some((set.session.clone(), set.enqueued?));
+        }
+        self.claim(claim).and_then(|c| Some((c.session.clone(), c.enqueued()?)))
+    }
+
+    /// Where a live claim or set stands, as an answer that repeats no effect.
+    fn stands(&self, claim: &ClaimRef) -> Option<Success> {
+        let of_set = self.set(claim).map(|set| self.set_state_now(set));
+        of_set.or_else(|| self.claim(claim).map(|live| self.state_now(live)))
+    }
+
     pub(super) fn cancel_wait(&mut self, wait: &WaitRef, events: &mut Vec<Event>) -> Outcome {
         self.check_namespace(&wait.claim.lock.namespace)?;
-        let Some(live) = self.claim(&wait.claim) else {
+        let Some(stands) = self.stands(&wait.claim) else {
             self.refuse_ended(&wait.claim)?;
             return Err(Rejection::ClaimNotFound);
         };
-        if live.enqueued() != Some(wait.enqueued) {
-            return Ok(self.state_now(live));
+        if self.waiting(&wait.claim).map(|(_, enqueued)| enqueued) != Some(wait.enqueued) {
+            return Ok(stands);
         }
         let revision = self.take_revision();
         self.end_claim(&wait.claim, EndReason::TimedOut, revision, events);
-        self.grant_what_is_free(events);
+        self.grant_what_fits(events);
         Ok(Success::WaitTimedOut)
     }
 
     pub(super) fn release(&mut self, claim: &ClaimRef, events: &mut Vec<Event>) -> Outcome {
         self.check_namespace(&claim.lock.namespace)?;
-        let held = self.claim(claim).map(|live| live.token().is_some());
+        let held = self.stands(claim).map(|_| self.waiting(claim).is_none());
         match held {
             Some(held) => {
                 let revision = self.take_revision();
                 let reason = if held { EndReason::Released } else { EndReason::LeftQueue };
                 self.end_claim(claim, reason, revision, events);
-                self.grant_what_is_free(events);
+                self.grant_what_fits(events);
             }
             None if self.claim_tombstone(claim).is_some() => {}
             None => {
@@ -231,11 +292,11 @@ impl Model {
         let Some((claim, session)) = held_by else { return Err(Rejection::TokenMismatch { held }) };
         let revision = self.take_revision();
         self.end_claim(&claim, EndReason::Forced, revision, events);
-        self.grant_what_is_free(events);
+        self.grant_what_fits(events);
         Ok(Success::ForceReleased { claim, session, revision })
     }
 
-    /// Ends a live claim, and the session that it made; grants nothing.
+    /// Ends a live claim, and the session that it made, or the whole set that it is a part of; grants nothing.
     pub(super) fn end_claim(
         &mut self,
         claim: &ClaimRef,
@@ -244,14 +305,38 @@ impl Model {
         events: &mut Vec<Event>,
     ) {
         let made = self.sessions.iter().find(|s| s.made_by.as_ref() == Some(claim)).map(|s| s.id.clone());
-        self.remove_claim(claim, reason, revision, events);
+        let in_set = self.claim(claim).is_some_and(|c| c.in_set);
+        let whole = if in_set {
+            ClaimRef::lock_set(claim.lock.namespace.clone(), claim.claim.clone())
+        } else {
+            claim.clone()
+        };
+        self.remove_claim(&whole, reason, revision, events);
         if let Some(session) = made {
             self.end_live_session(&session, SessionEnd::of(reason), revision, events);
         }
     }
 
-    /// Takes a live claim out of its lock and remembers it; its session goes on.
+    /// Takes a live claim out of its lock and remembers it, a set with all its parts; its session goes on.
     pub(super) fn remove_claim(
+        &mut self,
+        claim: &ClaimRef,
+        reason: EndReason,
+        revision: Revision,
+        events: &mut Vec<Event>,
+    ) {
+        if let Some(at) = self.sets.iter().position(|s| s.claim == *claim) {
+            let set = self.sets.remove(at);
+            for lock in set.locks.keys() {
+                self.remove_one(&claim.of_lock(lock), reason, revision, events);
+            }
+            self.remember_claim(claim, &set.session, (reason, None), revision, events);
+        } else {
+            self.remove_one(claim, reason, revision, events);
+        }
+    }
+
+    fn remove_one(
         &mut self,
         claim: &ClaimRef,
         reason: EndReason,
@@ -261,15 +346,27 @@ impl Model {
         let Some(at) = self.claims.iter().position(|c| c.claim == *claim) else { return };
         let ended = self.claims.remove(at);
         let token = ended.token();
-        let owner = self.session(&ended.session).cloned();
         let lost = matches!(reason, EndReason::Expired | EndReason::Forced) && token.is_some();
-        let delay_ms = owner.as_ref().map_or(0, |s| s.spec.lock_delay_ms);
+        let delay_ms = self.session(&ended.session).map_or(0, |s| s.spec.lock_delay_ms);
         if lost && 0 < delay_ms {
             let until = self.clock.after_ms(delay_ms);
             for memory in self.locks.iter_mut().filter(|l| l.lock == claim.lock) {
                 memory.delay_until = memory.delay_until.max(Some(until));
             }
         }
+        self.values.retain(|v| v.election != claim.lock || Some(v.token) != token);
+        self.remember_claim(claim, &ended.session, (reason, token), revision, events);
+    }
+
+    fn remember_claim(
+        &mut self,
+        claim: &ClaimRef,
+        session: &SessionId,
+        (reason, token): (EndReason, Option<FencingToken>),
+        revision: Revision,
+        events: &mut Vec<Event>,
+    ) {
+        let owner = self.session(session).cloned();
         let kept_with = owner.filter(|s| s.made_by.as_ref() != Some(claim)).map(|s| s.id);
         self.claim_tombstones.push(ModelClaimTombstone {
             claim: claim.clone(),
@@ -277,51 +374,99 @@ impl Model {
             token,
             revision,
             at: self.clock,
-            session: Some(ended.session.clone()),
+            session: Some(session.clone()),
             kept_with: kept_with.clone(),
         });
         if let Some(session) = kept_with {
             self.drop_surplus_of_session(&session);
         }
-        let session = Some(ended.session);
+        let session = Some(session.clone());
         let change = Change::ClaimEnded { claim: claim.clone(), session, reason, token };
         events.push(Event { revision, change });
     }
 
-    /// Grants every lock that is free and waited for, in the order of (namespace, lock), each with the next revision.
-    pub(super) fn grant_what_is_free(&mut self, events: &mut Vec<Event>) {
-        for lock in self.known_locks() {
-            self.grant_head(&lock, events);
+    /// Lets in whoever can be let in, each with the next revision: always the head of the first lock, in the order of
+    /// (namespace, lock), whose head fits.
+    pub(super) fn grant_what_fits(&mut self, events: &mut Vec<Event>) {
+        while let Some(head) = self.known_locks().iter().find_map(|lock| self.head_to_let_in(lock)) {
+            if head.in_set {
+                self.grant_set_of(&head.claim, events);
+            } else {
+                let revision = self.take_revision();
+                self.grant(&head.claim, revision, events);
+            }
         }
     }
 
-    /// Grants a lock to the head of its queue, if it is free and someone waits.
-    pub(super) fn grant_head(&mut self, lock: &LockRef, events: &mut Vec<Event>) {
-        let (holders, queue) = self.holders_and_queue(lock);
-        let delayed = self.locks.iter().any(|l| l.lock == *lock && l.delay_until.is_some());
-        let Some(head) = queue.first().filter(|_| holders.is_empty() && !delayed) else { return };
-        let head = head.claim.clone();
-        let revision = self.take_revision();
-        self.grant(&head, revision, events);
+    /// The head of a queue, if it fits; if it is a part of a set, only if all other parts are heads and fit, too.
+    fn head_to_let_in(&self, lock: &LockRef) -> Option<ModelClaim> {
+        let head = (*self.holders_and_queue(lock).1.first()?).clone();
+        let fits = |part: &ClaimRef| {
+            let (_, queue) = self.holders_and_queue(&part.lock);
+            queue.first().is_some_and(|first| {
+                first.claim == *part && self.fits_beside_holders(&part.lock, first.mode)
+            })
+        };
+        let set = ClaimRef::lock_set(lock.namespace.clone(), head.claim.claim.clone());
+        let all_fit = match self.set(&set).filter(|_| head.in_set) {
+            Some(set) => set.locks.keys().all(|name| fits(&head.claim.of_lock(name))),
+            None => fits(&head.claim),
+        };
+        all_fit.then_some(head)
     }
 
-    fn grant(&mut self, claim: &ClaimRef, revision: Revision, events: &mut Vec<Event>) {
+    /// Remembers that a lock is used.
+    pub(super) fn use_lock(&mut self, lock: &LockRef) {
+        if !self.locks.iter().any(|l| l.lock == *lock) {
+            self.locks.push(ModelLock {
+                lock: lock.clone(),
+                last_token: FencingToken::default(),
+                delay_until: None,
+                idle: None,
+            });
+        }
+    }
+
+    pub(super) fn grant(&mut self, claim: &ClaimRef, revision: Revision, events: &mut Vec<Event>) {
         let token = FencingToken::of_grant(revision);
         let since = self.clock;
         for granted in self.claims.iter_mut().filter(|c| c.claim == *claim) {
             granted.state = ModelClaimState::Held { token, since };
             let session = granted.session.clone();
-            let change = Change::ClaimGranted { claim: claim.clone(), session, token };
+            let mode = granted.mode;
+            let change = Change::ClaimGranted { claim: claim.clone(), session, mode, token };
             events.push(Event { revision, change });
         }
-        match self.locks.iter_mut().find(|l| l.lock == claim.lock) {
-            Some(memory) => memory.last_token = token,
-            None => self.locks.push(ModelLock {
-                lock: claim.lock.clone(),
-                last_token: token,
-                delay_until: None,
-                idle: None,
-            }),
+        self.use_lock(&claim.lock);
+        for memory in self.locks.iter_mut().filter(|l| l.lock == claim.lock) {
+            memory.last_token = token;
         }
+    }
+}
+
+/// Whether a claim may hold a lock beside holders of these modes.
+pub(super) fn fits_beside(holders: &[LockMode], mode: LockMode) -> bool {
+    match mode {
+        LockMode::Exclusive => holders.is_empty(),
+        LockMode::Shared => holders.iter().all(|held| *held == LockMode::Shared),
+        LockMode::Permits { permits, of } => {
+            let taken: u32 = holders
+                .iter()
+                .map(|held| match held {
+                    LockMode::Permits { permits, .. } => *permits,
+                    LockMode::Exclusive | LockMode::Shared => of,
+                })
+                .sum();
+            taken + permits <= of
+        }
+    }
+}
+
+pub(super) fn check_permits(mode: LockMode) -> Result<(), Rejection> {
+    match mode {
+        LockMode::Permits { permits, of } if permits == 0 || of < permits => {
+            Err(Rejection::ImpossiblePermits { permits, of })
+        }
+        LockMode::Exclusive | LockMode::Shared | LockMode::Permits { .. } => Ok(()),
     }
 }

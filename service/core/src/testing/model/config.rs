@@ -88,7 +88,8 @@ impl Model {
     /// Claims and keys that a session owns.
     #[must_use]
     pub fn owned(&self, id: &SessionId) -> u64 {
-        (self.session_claims(id).len() + self.keys_of(id).len()) as u64
+        let sets = self.sets.iter().filter(|s| s.session == *id).count();
+        (self.session_claims(id).len() + sets + self.keys_of(id).len()) as u64
     }
 
     /// Whether a session may own so many keys more.

@@ -6,8 +6,10 @@
 mod ages;
 mod claims;
 mod config;
+mod deadlock;
 mod past;
 mod sessions;
+mod sets;
 mod txn;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +19,8 @@ use crate::domain::{
     Rejection, SessionSpec, Settings, Success,
 };
 use crate::{
-    ClaimId, ConfigKey, FencingToken, LeaderId, LogTime, NamespaceName, NodeId, Revision, SessionId, limits,
+    ClaimId, ConfigKey, FencingToken, LeaderId, LockName, LogTime, NamespaceName, NodeId, Revision, SessionId,
+    limits,
 };
 
 /// A live session.
@@ -44,12 +47,46 @@ pub struct ModelClaim {
     pub session: SessionId,
     /// How it takes the lock.
     pub mode: LockMode,
+    /// Whether it is a part of the lock set of its id.
+    pub in_set: bool,
     /// What it does while the lock is not free.
     pub if_held: IfHeld,
     /// A text for people.
     pub label: String,
     /// Where it stands.
     pub state: ModelClaimState,
+}
+
+/// A live lock set. Its parts are claims of the same id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelSet {
+    /// Which set, as its own claim.
+    pub claim: ClaimRef,
+    /// Its session.
+    pub session: SessionId,
+    /// Its locks.
+    pub locks: BTreeMap<LockName, LockMode>,
+    /// What it does while they are not all free.
+    pub if_held: IfHeld,
+    /// A text for people.
+    pub label: String,
+    /// What queued it; none while it holds its locks.
+    pub enqueued: Option<Revision>,
+}
+
+/// What the leader of an election published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelValue {
+    /// The election.
+    pub election: LockRef,
+    /// The leader's token.
+    pub token: FencingToken,
+    /// The bytes.
+    pub value: bytes::Bytes,
+    /// Their media type.
+    pub content_type: String,
+    /// The revision that published it.
+    pub revision: Revision,
 }
 
 /// Where a live claim stands.
@@ -200,9 +237,13 @@ pub struct Model {
     pub session_tombstones: Vec<ModelSessionTombstone>,
     /// Live claims, in the order of their creation.
     pub claims: Vec<ModelClaim>,
+    /// Live lock sets, in the order of their creation.
+    pub sets: Vec<ModelSet>,
+    /// What leaders published.
+    pub values: Vec<ModelValue>,
     /// Ended claims, in the order of their ends.
     pub claim_tombstones: Vec<ModelClaimTombstone>,
-    /// Locks that were granted once.
+    /// Locks that were used once.
     pub locks: Vec<ModelLock>,
     /// Idempotency records, in the order of their storing.
     pub replays: Vec<ModelReplay>,
@@ -288,6 +329,8 @@ impl Model {
             Command::RollbackConfig(rollback) => self.rollback_config(rollback, events),
             Command::Txn(txn) => self.txn(txn, events),
             Command::Compact(compact) => Ok(self.compact(compact)),
+            Command::AcquireSet(acquire) => self.acquire_set(acquire, events),
+            Command::Proclaim(proclaim) => self.proclaim(proclaim, events),
         }
     }
 
@@ -355,6 +398,12 @@ impl Model {
     #[must_use]
     pub fn claim(&self, claim: &ClaimRef) -> Option<&ModelClaim> {
         self.claims.iter().find(|c| c.claim == *claim)
+    }
+
+    /// The live lock set of this id.
+    #[must_use]
+    pub fn set(&self, claim: &ClaimRef) -> Option<&ModelSet> {
+        self.sets.iter().find(|s| s.claim == *claim)
     }
 
     /// What is remembered of an ended claim.

@@ -201,7 +201,10 @@ impl Model {
                 Change::SessionCreated { .. }
                     | Change::SessionEnded { .. }
                     | Change::ClaimQueued { .. }
+                    | Change::SetQueued { .. }
                     | Change::ClaimGranted { .. }
+                    | Change::SetGranted { .. }
+                    | Change::Proclaimed { .. }
                     | Change::ClaimEnded { .. }
             );
             if of_locks {

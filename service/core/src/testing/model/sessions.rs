@@ -74,7 +74,7 @@ impl Model {
             let revision = self.take_revision();
             let how = SessionEnd::of(EndReason::Released);
             self.end_live_session(id, how, revision, events);
-            self.grant_what_is_free(events);
+            self.grant_what_fits(events);
         } else if self.session_tombstone(id).is_none() && !id.is_reserved() {
             self.check_room_for_tombstone()?;
             let revision = self.take_revision();
@@ -93,8 +93,11 @@ impl Model {
         revision: Revision,
         events: &mut Vec<Event>,
     ) {
-        let owned: Vec<_> =
-            self.session_claims(id).into_iter().map(|c| (c.claim.clone(), c.token().is_some())).collect();
+        let claims = self.claims.iter().filter(|c| c.session == *id && !c.in_set);
+        let claims = claims.map(|c| (c.claim.clone(), c.token().is_some()));
+        let sets = self.sets.iter().filter(|s| s.session == *id);
+        let mut owned: Vec<_> = sets.map(|s| (s.claim.clone(), s.enqueued.is_none())).chain(claims).collect();
+        owned.sort();
         for (claim, held) in owned {
             let reason = if held { how.held } else { how.queued };
             self.remove_claim(&claim, reason, revision, events);
@@ -120,8 +123,8 @@ impl Model {
         let sessions = self.sessions_to_expire(expire);
         // What ends needs its revision before anything is removed, and nothing at all takes none.
         let waits_end = expire.waits.iter().take(2_000).any(|w| {
-            self.claim(&w.claim)
-                .is_some_and(|c| c.enqueued() == Some(w.enqueued) && !sessions.contains(&c.session))
+            self.waiting(&w.claim)
+                .is_some_and(|(session, enqueued)| enqueued == w.enqueued && !sessions.contains(&session))
         });
         if sessions.is_empty() && !waits_end {
             return Success::Expired { sessions: 0, waits: 0 };
@@ -132,12 +135,12 @@ impl Model {
         }
         let mut waits = 0;
         for wait in expire.waits.iter().take(2_000) {
-            if self.claim(&wait.claim).and_then(super::ModelClaim::enqueued) == Some(wait.enqueued) {
+            if self.waiting(&wait.claim).is_some_and(|(_, enqueued)| enqueued == wait.enqueued) {
                 self.end_claim(&wait.claim, EndReason::TimedOut, revision, events);
                 waits += 1;
             }
         }
-        self.grant_what_is_free(events);
+        self.grant_what_fits(events);
         Success::Expired { sessions: sessions.len() as u64, waits }
     }
 
