@@ -177,7 +177,7 @@ async fn ctrl_z_stops_the_job_and_it_goes_on_in_the_foreground() -> Result<()> {
 async fn a_job_that_stays_stopped_loses_the_lock_and_its_command() -> Result<()> {
     let (_cluster, program) = one_node().await?;
     let script = r#"
-        $RUN tty --ttl 1s -- sh -c 'trap "" TERM; echo up; read line; echo "command has $line"'
+        $RUN tty --ttl 4s -- sh -c 'trap "" TERM; echo up; read line; echo "command has $line"'
         echo "shell is back"
         $RUN tty -- echo "next one"
         fg >/dev/null
