@@ -41,23 +41,18 @@ fn created(session: &str, revision: u64) -> Event {
 
 fn queued(name: &str, session: &str, revision: u64, keep_waiting: bool) -> Event {
     let (claim, session) = (claim(name), id(session));
-    event(revision, Change::ClaimQueued {
-        claim,
-        session,
-        mode: LockMode::Exclusive,
-        wait_ms: WAIT,
-        keep_waiting,
-    })
+    event(
+        revision,
+        Change::ClaimQueued { claim, session, mode: LockMode::Exclusive, wait_ms: WAIT, keep_waiting },
+    )
 }
 
 fn granted(name: &str, session: &str, revision: u64) -> Event {
     let token = FencingToken::of_grant(Revision::new(revision));
-    event(revision, Change::ClaimGranted {
-        claim: claim(name),
-        session: id(session),
-        mode: LockMode::Exclusive,
-        token,
-    })
+    event(
+        revision,
+        Change::ClaimGranted { claim: claim(name), session: id(session), mode: LockMode::Exclusive, token },
+    )
 }
 
 fn named(session: &str, revision: u64) -> SessionRef {

@@ -123,6 +123,8 @@ impl<T: Tables> Entry<'_, '_, T> {
             return Ok(Err(refusal));
         }
         let at_once = lock.admits_at_once(*mode);
+        #[cfg(feature = "seeded-bugs")]
+        let at_once = at_once || self.bugs.queue_passed && lock.admits(*mode);
         let wait = match if_held {
             IfHeld::Refuse if !at_once => {
                 let holders = holders_of(self.rows, &claim_ref.lock, self.meta.time, HOLDERS_SHOWN_MAX)?;

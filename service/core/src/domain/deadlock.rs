@@ -36,6 +36,10 @@ impl<T: Tables> Entry<'_, '_, T> {
         let Some(mut graph) = self.wait_graph(session, wanted)? else {
             return Ok(None);
         };
+        #[cfg(feature = "seeded-bugs")]
+        if self.bugs.deadlock_by_holders {
+            graph.forget_queues();
+        }
         if graph.reduce() {
             return Ok(None);
         }
@@ -307,6 +311,15 @@ impl Graph {
         }
         self.sessions.entry(session.clone()).or_default().waits += 1;
         self.waits.push(Wait { enqueued: None, session: session.clone(), parts, over: false });
+    }
+
+    /// Puts the wanted wait before all others.
+    #[cfg(feature = "seeded-bugs")]
+    fn forget_queues(&mut self) {
+        let wanted = self.waits.len() - 1;
+        for lock in self.locks.values_mut().filter(|lock| lock.queue.last() == Some(&wanted)) {
+            lock.queue.rotate_right(1);
+        }
     }
 
     /// Takes out what will end by itself, until nothing changes. Returns whether the wanted wait is over then.

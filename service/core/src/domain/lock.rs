@@ -15,6 +15,8 @@
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "seeded-bugs")]
+use crate::domain::claim::Takes;
 use crate::domain::claim::{Claim, Standing};
 use crate::domain::entry::Entry;
 use crate::domain::key::{KeyRange, KeyReader};
@@ -242,6 +244,8 @@ impl<T: Tables> Entry<'_, '_, T> {
             let mut lock = self.used_lock(&lock_ref)?;
             let mut look_again = false;
             while let Some(head) = self.head_that_fits(&lock_ref, &lock)? {
+                #[cfg(feature = "seeded-bugs")]
+                let head = if self.bugs.set_piecemeal { head.alone() } else { head };
                 if head.claim.takes.is_part() {
                     // The set reads all its locks.
                     self.put_lock(&lock_ref, &lock);
@@ -342,4 +346,13 @@ pub(crate) struct Head {
     pub(crate) claim: Claim,
     /// The key of its place.
     pub(crate) place: Vec<u8>,
+}
+
+#[cfg(feature = "seeded-bugs")]
+impl Head {
+    /// The same as a claim of its own.
+    fn alone(mut self) -> Self {
+        self.claim.takes = Takes::Lock(self.claim.takes.mode());
+        self
+    }
 }

@@ -56,8 +56,7 @@ impl<T: Tables> Entry<'_, '_, T> {
                 at_once = false;
                 if matches!(if_held, IfHeld::Refuse) {
                     let holders = holders_of(self.rows, &lock_ref, self.meta.time, HOLDERS_SHOWN_MAX)?;
-                    let (queued, delay_remaining_ms) =
-                        (lock.queued, lock.delay_remaining_ms(self.meta.time));
+                    let (queued, delay_remaining_ms) = (lock.queued, lock.delay_remaining_ms(self.meta.time));
                     let lock = name.clone();
                     return Ok(Err(Rejection::SetHeld { lock, holders, queued, delay_remaining_ms }));
                 }
@@ -208,7 +207,9 @@ impl<T: Tables> Entry<'_, '_, T> {
         let set_ref = part_ref.of_lock(&LockName::lock_sets());
         match self.claim(&set_ref)? {
             Some(set) => Ok((set_ref, set)),
-            None => Err(Fault::damaged(Table::Claim, &key::claim(&set_ref), "it is missing while it has a part")),
+            None => {
+                Err(Fault::damaged(Table::Claim, &key::claim(&set_ref), "it is missing while it has a part"))
+            }
         }
     }
 

@@ -59,6 +59,12 @@ pub struct SeededBugs {
     pub compacted_too_low: bool,
     /// Each write of a transaction takes a revision of its own.
     pub txn_revision_each: bool,
+    /// A claim that fits beside the holders passes those that wait.
+    pub queue_passed: bool,
+    /// A claim is thought to wait for holders only, not for those ahead of it in the queue.
+    pub deadlock_by_holders: bool,
+    /// A part of a lock set is granted when it fits, whatever becomes of the others.
+    pub set_piecemeal: bool,
 }
 
 impl Machine {

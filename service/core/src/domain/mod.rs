@@ -61,8 +61,8 @@ pub use settings::Settings;
 pub use table::{Changes, Fault, MemoryTables, Row, Table, Tables};
 pub use view::{
     ClaimState, ClaimView, ConfigAt, ConfigEntry, ConfigHistory, ConfigItem, ConfigQuery, ConfigVersionView,
-    ElectionValueView, EventPage, LiveSession, LockSetState, LockSummary, LockView, NamespaceView, Page, QueuedWait, SessionState,
-    SessionView, View, Waiter,
+    ElectionValueView, EventPage, LiveSession, LockSetState, LockSummary, LockView, NamespaceView, Page,
+    QueuedWait, SessionState, SessionView, View, Waiter,
 };
 
 #[cfg(test)]

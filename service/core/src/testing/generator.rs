@@ -7,9 +7,9 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::{
-    Acquire, AcquireSet, ClaimOwner, ClaimRef, Command, Compact, Compare, Comparison, DeleteConfig, Expire, Guard,
-    IfHeld, KeyTest, LEVEL, LockMode, LockRef, Precondition, Proclaim, Proposal, PutConfig, ReplayKey, RollbackConfig,
-    SessionRef, SessionSpec, Settings, Txn, TxnOp, WaitRef,
+    Acquire, AcquireSet, ClaimOwner, ClaimRef, Command, Compact, Compare, Comparison, DeleteConfig, Expire,
+    Guard, IfHeld, KeyTest, LEVEL, LockMode, LockRef, Precondition, Proclaim, Proposal, PutConfig, ReplayKey,
+    RollbackConfig, SessionRef, SessionSpec, Settings, Txn, TxnOp, WaitRef,
 };
 use crate::{
     ClaimId, ConfigKey, FencingToken, LeaderId, LockName, LogTime, NamespaceName, NodeId, Revision,
@@ -289,7 +289,7 @@ impl Generator {
     }
 
     fn acquire_set(&mut self) -> AcquireSet {
-        if self.random.percent(15)
+        if self.random.percent(35)
             && let Some(live) = self.random.pick(&self.model.sets).cloned()
         {
             let mut locks = live.locks;

@@ -11,7 +11,6 @@ mod random;
 pub use generator::{CLAIMS, KEYS, LOCKS, NAMESPACES, Profile, SESSIONS, history, history_of, members};
 pub use model::{
     ConfigSnapshot, LockSight, Model, ModelClaim, ModelClaimState, ModelClaimTombstone, ModelItem, ModelLock,
-    ModelSet, ModelValue,
-    ModelReplay, ModelSession, ModelSessionTombstone, ModelVersion,
+    ModelReplay, ModelSession, ModelSessionTombstone, ModelSet, ModelValue, ModelVersion,
 };
 pub use random::Random;

@@ -15,3 +15,4 @@ mod replica;
 #[cfg(feature = "seeded-bugs")]
 mod seeded;
 mod sights;
+mod worlds;

@@ -10,7 +10,7 @@ use crate::replica::Replica;
 /// Seeds within which each bug must show.
 const SEEDS: u64 = 40;
 
-fn bugs() -> [(&'static str, SeededBugs); 8] {
+fn bugs() -> [(&'static str, SeededBugs); 11] {
     let none = SeededBugs::default();
     [
         ("session check dropped", SeededBugs { session_check_dropped: true, ..none }),
@@ -20,6 +20,9 @@ fn bugs() -> [(&'static str, SeededBugs); 8] {
         ("replay re-evaluated", SeededBugs { replay_reevaluated: true, ..none }),
         ("window one short", SeededBugs { window_one_short: true, ..none }),
         ("compacted too low", SeededBugs { compacted_too_low: true, ..none }),
+        ("a queue is passed", SeededBugs { queue_passed: true, ..none }),
+        ("deadlock by holders only", SeededBugs { deadlock_by_holders: true, ..none }),
+        ("a set is granted piecemeal", SeededBugs { set_piecemeal: true, ..none }),
         ("a revision for each write of a transaction", SeededBugs { txn_revision_each: true, ..none }),
     ]
 }

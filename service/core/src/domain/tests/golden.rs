@@ -22,10 +22,10 @@ use crate::domain::replay::{Replay, ReplayAge};
 use crate::domain::session::Session;
 use crate::domain::tombstone::{ClaimTombstone, KeptBy, SessionTombstone};
 use crate::domain::{
-    Acquire, AcquireSet, Change, ClaimOwner, Command, Compact, Compare, Comparison, ConfigItem, Counters, DeleteConfig,
-    EndReason, Expire, Guard, Holder, IfHeld, KeyTest, LEVEL, LockKind, LockMode, LockRef, Meta, Outcome, Precondition,
-    Proclaim, Proposal, ProposalError, PutConfig, Rejection, RollbackConfig, SessionSpec, Settings, StuckWait, Success, Table,
-    Txn, TxnOp, TxnResult, record,
+    Acquire, AcquireSet, Change, ClaimOwner, Command, Compact, Compare, Comparison, ConfigItem, Counters,
+    DeleteConfig, EndReason, Expire, Guard, Holder, IfHeld, KeyTest, LEVEL, LockKind, LockMode, LockRef,
+    Meta, Outcome, Precondition, Proclaim, Proposal, ProposalError, PutConfig, Rejection, RollbackConfig,
+    SessionSpec, Settings, StuckWait, Success, Table, Txn, TxnOp, TxnResult, record,
 };
 use crate::{LockName, LogTime, NodeId};
 

@@ -246,8 +246,7 @@ impl<T: Tables> View<'_, T> {
     /// # Errors
     /// As [`View::meta`].
     pub fn election_value(&self, election: &LockRef) -> Result<Option<ElectionValueView>, Fault> {
-        let value: Option<ElectionValue> =
-            record::read(self.0, Table::ElectionValue, &key::lock(election))?;
+        let value: Option<ElectionValue> = record::read(self.0, Table::ElectionValue, &key::lock(election))?;
         Ok(value.map(|ElectionValue { token, value, content_type, revision }| ElectionValueView {
             token,
             value,

@@ -403,9 +403,9 @@ impl Model {
         let head = (*self.holders_and_queue(lock).1.first()?).clone();
         let fits = |part: &ClaimRef| {
             let (_, queue) = self.holders_and_queue(&part.lock);
-            queue.first().is_some_and(|first| {
-                first.claim == *part && self.fits_beside_holders(&part.lock, first.mode)
-            })
+            queue
+                .first()
+                .is_some_and(|first| first.claim == *part && self.fits_beside_holders(&part.lock, first.mode))
         };
         let set = ClaimRef::lock_set(lock.namespace.clone(), head.claim.claim.clone());
         let all_fit = match self.set(&set).filter(|_| head.in_set) {

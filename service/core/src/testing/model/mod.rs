@@ -19,8 +19,8 @@ use crate::domain::{
     Rejection, SessionSpec, Settings, Success,
 };
 use crate::{
-    ClaimId, ConfigKey, FencingToken, LeaderId, LockName, LogTime, NamespaceName, NodeId, Revision, SessionId,
-    limits,
+    ClaimId, ConfigKey, FencingToken, LeaderId, LockName, LogTime, NamespaceName, NodeId, Revision,
+    SessionId, limits,
 };
 
 /// A live session.
