@@ -357,7 +357,7 @@ impl Leases {
 /// Writes the grants to the log, before anybody who waits for one is told.
 fn tell_grants(events: &[Event]) {
     for event in events {
-        if let Change::ClaimGranted { claim, session, token } = &event.change {
+        if let Change::ClaimGranted { claim, session, mode: _, token } = &event.change {
             tracing::debug!(
                 namespace = claim.lock.namespace.as_str(),
                 lock = claim.lock.lock.as_str(),

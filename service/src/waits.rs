@@ -40,7 +40,10 @@ impl Waits {
     /// Wakes those whose claims were granted or ended.
     pub(crate) fn on_events(&self, events: &[Event]) {
         for event in events {
-            if let Change::ClaimGranted { claim, .. } | Change::ClaimEnded { claim, .. } = &event.change {
+            if let Change::ClaimGranted { claim, .. }
+            | Change::SetGranted { claim, .. }
+            | Change::ClaimEnded { claim, .. } = &event.change
+            {
                 self.lock().get(claim).into_iter().flatten().for_each(|bell| bell.notify_one());
             }
         }
@@ -78,7 +81,7 @@ impl Drop for Waiter {
 #[cfg(test)]
 mod tests {
     use super::Waits;
-    use holdfast_core::domain::{Change, ClaimRef, Event, LockRef};
+    use holdfast_core::domain::{Change, ClaimRef, Event, LockMode, LockRef};
     use holdfast_core::{ClaimId, FencingToken, LockName, NamespaceName, Revision, SessionId};
 
     fn claim(id: &str) -> ClaimRef {
@@ -92,6 +95,7 @@ mod tests {
         let change = Change::ClaimGranted {
             claim: claim(id),
             session: SessionId::new("s").unwrap(),
+            mode: LockMode::Exclusive,
             token: FencingToken::of_grant(revision),
         };
         Event { revision, change }

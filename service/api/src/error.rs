@@ -7,7 +7,11 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{claims::EndReason, locks::HolderView, watch::EventId};
+use crate::{
+    claims::{ContestName, EndReason},
+    locks::HolderView,
+    watch::EventId,
+};
 
 /// Why a request was refused or could not be answered. No code is ever added without a place in the table of the REST
 /// reference, because clients match on it exhaustively.
@@ -454,6 +458,9 @@ pub struct Problem {
     /// `lock-held` without holders: how long the lock delay still runs, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay_remaining_ms: Option<u64>,
+    /// `would-deadlock`: the waits that would hold each other up, that of the refused claim first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stuck: Option<Vec<StuckView>>,
     /// `claim-ended`: how the claim ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<EndReason>,
@@ -478,6 +485,20 @@ pub struct Problem {
     pub request_id: Option<String>,
 }
 
+/// A wait that would never end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StuckView {
+    /// The session that waits.
+    pub session: String,
+    /// That session's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_name: Option<String>,
+    /// Namespace of the lock or election.
+    pub namespace: String,
+    /// The lock or election that it waits for.
+    pub waits_for: ContestName,
+}
+
 impl Problem {
     /// A problem with what the code implies and no optional member.
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
@@ -494,6 +515,7 @@ impl Problem {
             replayable: None,
             holders: None,
             delay_remaining_ms: None,
+            stuck: None,
             reason: None,
             fencing_token: None,
             revision: None,
@@ -560,6 +582,13 @@ impl Problem {
     }
 
     /// Lists who holds the lock.
+    pub fn with_stuck(mut self, stuck: Vec<StuckView>) -> Self {
+        self.stuck = Some(stuck);
+        self
+    }
+
+    /// Lists who holds the lock.
+    #[must_use]
     pub fn with_holders(mut self, holders: Vec<HolderView>) -> Self {
         self.holders = Some(holders);
         self

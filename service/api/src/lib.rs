@@ -3,7 +3,7 @@
 //! ```text
 //!   error       the closed list of codes; the problem document; what a status says about the effect
 //!   header      header names            path   request paths           query   parameters of reads and lists
-//!   namespaces  sessions  claims  locks  elections  config  cluster    bodies, one module per resource
+//!   namespaces  sessions  claims  locks  lock_sets  elections  config  cluster    bodies, one module per resource
 //!   watch       what event streams carry
 //!   client      (feature `client`) the typed client: fail-over, replay, sessions and lock guards
 //! ```
@@ -21,6 +21,7 @@ pub mod sessions;
 
 pub mod claims;
 pub mod elections;
+pub mod lock_sets;
 pub mod locks;
 
 pub mod config;

@@ -14,9 +14,15 @@ pub struct LockView {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// How it is used; absent while it is idle.
+    /// How it is held; absent while nobody holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<ClaimMode>,
+    /// Mode `permits`: how many its holders take together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permits: Option<u32>,
+    /// Mode `permits`: how many it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<u32>,
     /// Who holds it.
     pub holders: Vec<HolderView>,
     /// Who waits, in the order of the grants to come.
@@ -41,6 +47,12 @@ pub struct HolderView {
     /// The claim's label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
+    /// How the claim shares the lock.
+    #[serde(default)]
+    pub mode: ClaimMode,
+    /// Mode `permits`: how many it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permits: Option<u32>,
     /// The token of the grant.
     pub fencing_token: u64,
     /// For how long it has held the lock, in milliseconds of replicated time.
@@ -65,6 +77,12 @@ pub struct QueuedView {
     /// The claim's label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
+    /// How the claim shares the lock.
+    #[serde(default)]
+    pub mode: ClaimMode,
+    /// Mode `permits`: how many it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub permits: Option<u32>,
     /// Its place in the queue; 1 is granted next.
     pub position: u64,
     /// For how long it has waited, in milliseconds of replicated time.

@@ -94,6 +94,12 @@ pub fn lock_events(namespace: &str, lock: &str) -> String {
     format!("{}/events", self::lock(namespace, lock))
 }
 
+/// `/v1/namespaces/{ns}/lock-sets/{claim}`
+#[must_use]
+pub fn lock_set(namespace: &str, claim: &str) -> String {
+    format!("{}/lock-sets/{}", self::namespace(namespace), segment(claim))
+}
+
 /// `/v1/namespaces/{ns}/elections/{name}`
 #[must_use]
 pub fn election(namespace: &str, election: &str) -> String {
@@ -116,6 +122,12 @@ pub fn candidate(namespace: &str, election: &str, candidate: &str) -> String {
 #[must_use]
 pub fn election_events(namespace: &str, election: &str) -> String {
     format!("{}/events", self::election(namespace, election))
+}
+
+/// `/v1/namespaces/{ns}/elections/{name}/value`
+#[must_use]
+pub fn election_value(namespace: &str, election: &str) -> String {
+    format!("{}/value", self::election(namespace, election))
 }
 
 /// [`claims`] or [`candidates`].

@@ -14,9 +14,10 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
 use crate::{
-    claims::{ContestName, EndReason},
+    claims::{ClaimMode, ContestName, EndReason},
     config::ConfigItem,
     config::decimal,
+    elections::Published,
     locks::LockView,
     sessions::SessionView,
 };
@@ -183,6 +184,12 @@ pub enum LockChange {
         claim: String,
         /// The session that owns it.
         session: String,
+        /// How it shares the lock.
+        #[serde(default)]
+        mode: ClaimMode,
+        /// Mode `permits`: how many it takes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        permits: Option<u32>,
     },
     /// A claim holds it.
     Granted {
@@ -190,8 +197,25 @@ pub enum LockChange {
         claim: String,
         /// The session that owns it.
         session: String,
+        /// How it shares the lock.
+        #[serde(default)]
+        mode: ClaimMode,
+        /// Mode `permits`: how many it takes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        permits: Option<u32>,
         /// The token of the grant.
         fencing_token: u64,
+    },
+    /// The leader of the election published a value.
+    Proclaimed {
+        /// Id of the candidate that leads.
+        claim: String,
+        /// The session that owns it.
+        session: String,
+        /// The leader's token.
+        fencing_token: u64,
+        /// What it published.
+        published: Published,
     },
     /// A claim has ended.
     Ended {

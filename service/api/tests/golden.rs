@@ -19,6 +19,8 @@ use holdfast_api::{
         TxnPut, TxnRead, TxnRequest, TxnResult, WrittenVersion,
     },
     elections::ElectionView,
+    elections::Published,
+    lock_sets::{HeldLock, HeldSet, LockSetRequest, LockSetView, QueuedLock, QueuedSet, SetLock},
     locks::{ForceReleaseRequest, ForceReleaseView, HolderView, LockList, LockView, QueuedView},
     namespaces::{NamespaceList, NamespaceView},
     query::{
@@ -54,6 +56,8 @@ fn text(text: &str) -> String {
 
 fn holder() -> HolderView {
     HolderView {
+        mode: ClaimMode::Exclusive,
+        permits: None,
         claim: text("worker-1"),
         session: text("c-812"),
         session_name: Some(text("nightly")),
@@ -85,8 +89,15 @@ fn session() -> SessionView {
     }
 }
 
+fn published() -> Published {
+    let content_type = text("text/plain");
+    Published { value: b"10.0.0.7:8080".to_vec(), content_type, revision: 813 }
+}
+
 fn lock() -> LockView {
     let queued = QueuedView {
+        mode: ClaimMode::Exclusive,
+        permits: None,
         claim: text("worker-2"),
         session: text("s-2"),
         label: Some(text("host-b")),
@@ -97,6 +108,8 @@ fn lock() -> LockView {
         namespace: text("default"),
         name: text("jobs/nightly"),
         mode: Some(ClaimMode::Exclusive),
+        permits: None,
+        of: None,
         holders: vec![holder()],
         queue: vec![queued],
         last_token: 812,
@@ -259,6 +272,14 @@ fn locks_are_as_written() {
         delay_remaining_ms: Some(900),
         ..lock()
     };
+    let semaphore = LockView {
+        mode: Some(ClaimMode::Permits),
+        permits: Some(2),
+        of: Some(3),
+        holders: vec![HolderView { mode: ClaimMode::Permits, permits: Some(2), ..holder() }],
+        ..lock()
+    };
+    check("lock_semaphore", &semaphore);
     check("lock_idle", &idle);
     check("lock_list", &LockList { items: vec![idle], revision: 812, next_cursor: Some(text("am9i")) });
     let reason = text("the holder hangs");
@@ -416,8 +437,20 @@ fn changes_of_config_are_as_written() {
 fn events_of_locks_are_as_written() {
     let (claim, session) = (|| text("worker-1"), || text("c-812"));
     let changes = vec![
-        LockChange::Queued { claim: claim(), session: session() },
-        LockChange::Granted { claim: claim(), session: session(), fencing_token: 812 },
+        LockChange::Queued { claim: claim(), session: session(), mode: ClaimMode::Permits, permits: Some(2) },
+        LockChange::Granted {
+            claim: claim(),
+            session: session(),
+            mode: ClaimMode::Exclusive,
+            permits: None,
+            fencing_token: 812,
+        },
+        LockChange::Proclaimed {
+            claim: claim(),
+            session: session(),
+            fencing_token: 812,
+            published: published(),
+        },
         LockChange::Ended {
             claim: claim(),
             session: Some(session()),
@@ -469,13 +502,60 @@ fn events_of_sessions_are_as_written() {
 }
 
 #[test]
+fn lock_sets_are_as_written() {
+    let lock = |name, mode, permits, of| SetLock { name: text(name), mode, permits, of };
+    let locks = vec![
+        lock("a", None, None, None),
+        lock("b", Some(ClaimMode::Shared), None, None),
+        lock("c", Some(ClaimMode::Permits), Some(2), Some(3)),
+    ];
+    let (session, label) = (text("s-1"), Some(text("host-a")));
+    let (wait_ms, keep_waiting) = (30_000, true);
+    check("lock_set_request", &LockSetRequest { session, locks, wait_ms, keep_waiting, label });
+    let held = HeldSet {
+        claim: text("move-7"),
+        session: text("s-1"),
+        locks: vec![
+            HeldLock { name: text("a"), fencing_token: 812 },
+            HeldLock { name: text("b"), fencing_token: 813 },
+        ],
+        revision: 813,
+        remaining_ms: Some(14_200),
+        label: None,
+    };
+    check("lock_set_held", &LockSetView::Held(held));
+    let queued = QueuedSet {
+        claim: text("move-7"),
+        session: text("s-1"),
+        locks: vec![QueuedLock { name: text("a"), position: 1 }],
+        label: None,
+    };
+    check("lock_set_queued", &LockSetView::Queued(queued));
+    let ended = EndedClaim { claim: text("move-7"), reason: EndReason::Forced, fencing_token: None };
+    check("lock_set_lost", &LockSetView::ended(ended));
+}
+
+#[test]
 fn elections_are_as_written() {
     let LockView { namespace, name, queue, last_token, .. } = lock();
-    let led =
-        ElectionView { namespace, name, leader: Some(holder()), queue, last_token, delay_remaining_ms: None };
+    let led = ElectionView {
+        namespace,
+        name,
+        leader: Some(holder()),
+        published: Some(published()),
+        queue,
+        last_token,
+        delay_remaining_ms: None,
+    };
     check("election", &led);
-    let idle =
-        ElectionView { leader: None, queue: Vec::new(), last_token: 0, delay_remaining_ms: Some(900), ..led };
+    let idle = ElectionView {
+        leader: None,
+        published: None,
+        queue: Vec::new(),
+        last_token: 0,
+        delay_remaining_ms: Some(900),
+        ..led
+    };
     check("election_idle", &idle);
 }
 

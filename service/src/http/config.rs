@@ -13,7 +13,7 @@ use holdfast_core::domain::{
     self, Command, ConfigAt, ConfigQuery, DeleteConfig, Fault, Guard, LockRef, PutConfig, Rejection, Success,
     Tables, View,
 };
-use holdfast_core::{ConfigKey, NamespaceName, Revision, SessionId, limits};
+use holdfast_core::{ConfigKey, NamespaceName, Revision, SessionId};
 use http::{HeaderValue, StatusCode};
 
 use crate::auth::{Resource, Verb};
@@ -21,32 +21,15 @@ use crate::http::App;
 use crate::http::dispatch::{Call, dispatch};
 use crate::http::error::{self, ApiError};
 use crate::http::read::{self, Cursor, Page, ReadMode};
-use crate::http::request::{self, Context, invalid_header};
+use crate::http::request::{self, Context, OCTETS, content_type};
 use crate::http::{item, respond};
 use crate::seeded_bugs::{self, SeededBug};
-
-/// What a value without a media type is, and what `curl -d` calls everything.
-pub(crate) const OCTETS: &str = "application/octet-stream";
-const FORM: &str = "application/x-www-form-urlencoded";
 
 /// The namespace and key of a path.
 pub(crate) fn place(
     Path((namespace, key)): Path<(String, String)>,
 ) -> Result<(NamespaceName, ConfigKey), ApiError> {
     Ok((request::namespace(namespace)?, ConfigKey::new(key)?))
-}
-
-fn content_type(context: &Context) -> Result<String, ApiError> {
-    match context.header("content-type")? {
-        None => Ok(OCTETS.to_owned()),
-        Some(text) if text.trim().is_empty() || text.trim().eq_ignore_ascii_case(FORM) => {
-            Ok(OCTETS.to_owned())
-        }
-        Some(text) if limits::CONTENT_TYPE_BYTES_MAX < text.len() => {
-            Err(invalid_header("Content-Type", "it is longer than any media type"))
-        }
-        Some(text) => Ok(text.to_owned()),
-    }
 }
 
 /// The entity tag of a write.

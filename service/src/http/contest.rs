@@ -1,8 +1,8 @@
 //! Locks and elections: one thing in two name spaces. The state machine knows them by names that never meet; paths, guards
 //! and answers know them by kind and plain name, and this is where the one becomes the other.
 
-use holdfast_api::claims::{ContestKind, ContestName};
-use holdfast_core::domain::{ClaimRef, LockRef};
+use holdfast_api::claims::{ClaimMode, ContestKind, ContestName};
+use holdfast_core::domain::{ClaimRef, LockMode, LockRef};
 use holdfast_core::{ClaimId, InvalidName, LockName};
 
 use crate::http::error::ApiError;
@@ -31,6 +31,15 @@ pub(crate) fn kind_and_name(lock: &LockName) -> (ContestKind, &str) {
 pub(crate) fn contest_name(lock: &LockName) -> ContestName {
     let (kind, name) = kind_and_name(lock);
     ContestName::new(kind, name)
+}
+
+/// How a claim shares its lock, in the words of the API, with its permits.
+pub(crate) fn share(mode: LockMode) -> (ClaimMode, Option<u32>) {
+    match mode {
+        LockMode::Exclusive => (ClaimMode::Exclusive, None),
+        LockMode::Shared => (ClaimMode::Shared, None),
+        LockMode::Permits { permits, of: _ } => (ClaimMode::Permits, Some(permits)),
+    }
 }
 
 /// The lock or election of a path.

@@ -2,12 +2,14 @@
 
 use axum::response::{IntoResponse, Response};
 use holdfast_api::claims::EndReason as ApiEndReason;
+use holdfast_api::error::StuckView;
 use holdfast_api::locks::HolderView;
 use holdfast_api::{ErrorCode, Problem, header};
-use holdfast_core::domain::{EndReason, Holder, Rejection, SessionState, Success};
+use holdfast_core::domain::{EndReason, Holder, LockKind, Rejection, SessionState, StuckWait, Success};
 use holdfast_core::{InvalidName, Revision};
 use http::{HeaderValue, StatusCode};
 
+use crate::http::contest::{contest_name, kind_and_name, share};
 use crate::leases::KeepaliveError;
 use crate::raft::{ProposeError, ReadError};
 
@@ -162,8 +164,11 @@ pub(crate) fn end_reason(reason: EndReason) -> ApiEndReason {
 
 /// The API's view of a holder.
 pub(crate) fn holder_view(holder: &Holder) -> HolderView {
-    let Holder { claim, session, session_name, label, token, held_ms } = holder;
+    let Holder { claim, session, session_name, mode, label, token, held_ms } = holder;
+    let (mode, permits) = share(*mode);
     HolderView {
+        mode,
+        permits,
         claim: claim.clone(),
         session: session.as_str().to_owned(),
         session_name: Some(session_name.clone()).filter(|name| !name.is_empty()),
@@ -201,7 +206,31 @@ pub(crate) fn from_rejection(rejection: Rejection) -> ApiError {
         Rejection::TooManySessions { max } => bound("sessions", max),
         Rejection::SessionOwnsTooMuch { max } => bound("claims and keys of one session", max),
         Rejection::TooManyTombstones { max } => bound("remembered ids", max),
-        Rejection::LockHeld { holders, delay_remaining_ms } => lock_held(&holders, delay_remaining_ms),
+        Rejection::LockHeld { holders, queued, delay_remaining_ms } => {
+            lock_held("the lock", &holders, queued, delay_remaining_ms)
+        }
+        Rejection::SetHeld { lock, holders, queued, delay_remaining_ms } => {
+            lock_held(&format!("lock {lock}"), &holders, queued, delay_remaining_ms)
+        }
+        Rejection::ImpossiblePermits { permits, of } => ApiError::new(
+            Code::OutOfRange,
+            format!("permits is {permits}, it must be from 1 to {of}, as many as there are"),
+        ),
+        Rejection::LockSetSize { max } => {
+            ApiError::new(Code::OutOfRange, format!("a set has from 1 to {max} locks"))
+        }
+        Rejection::LockModeConflict { lock, kind } => {
+            let used = match kind {
+                LockKind::Exclusion => "by exclusive or shared claims".to_owned(),
+                LockKind::Permits { of } => format!("as a semaphore of {of} permits"),
+            };
+            let (_, name) = kind_and_name(&lock);
+            ApiError::new(
+                Code::LockModeConflict,
+                format!("{name} is used {used} now; when nobody holds it or waits for it, it forgets that"),
+            )
+        }
+        Rejection::WouldDeadlock { stuck } => would_deadlock(stuck),
         Rejection::ClaimConflict => {
             ApiError::new(Code::ClaimConflict, "a live claim with this id was made with another body")
         }
@@ -279,13 +308,28 @@ fn bound(what: &str, max: u64) -> ApiError {
     overloaded(format!("there are {max} {what}, as many as there may be; nothing was changed"))
 }
 
-fn lock_held(holders: &[Holder], delay_remaining_ms: u64) -> ApiError {
+/// The problem of a wait that would never end, with the circle of those who wait.
+fn would_deadlock(stuck: Vec<StuckWait>) -> ApiError {
+    let wait = |StuckWait { session, session_name, lock, namespace }| StuckView {
+        session: String::from(session),
+        session_name: Some(session_name).filter(|name| !name.is_empty()),
+        namespace: String::from(namespace),
+        waits_for: contest_name(&lock),
+    };
+    let stuck: Vec<_> = stuck.into_iter().map(wait).collect();
+    let ways = stuck.iter().map(|wait| format!("{} for {}", wait.session, wait.waits_for.as_str()));
+    let detail = format!("these would wait for each other for ever: {}", ways.collect::<Vec<_>>().join(", "));
+    ApiError::new(ErrorCode::WouldDeadlock, detail).map(|problem| problem.with_stuck(stuck))
+}
+
+fn lock_held(what: &str, holders: &[Holder], queued: u64, delay_remaining_ms: u64) -> ApiError {
     let detail = match holders.first() {
-        Some(holder) => format!("the lock is held by session {}", holder.session),
+        Some(holder) if queued == 0 => format!("{what} is held by session {}", holder.session),
+        Some(holder) => format!("{what} is held by session {}, and {queued} wait for it", holder.session),
         None if delay_remaining_ms != 0 => {
-            format!("the lock is closed for another {delay_remaining_ms} ms, because its holder was lost")
+            format!("{what} is closed for another {delay_remaining_ms} ms, because its holder was lost")
         }
-        None => "others wait for the lock".to_owned(),
+        None => format!("{queued} others wait for {what}"),
     };
     ApiError::new(ErrorCode::LockHeld, detail).map(|problem| {
         let problem = problem.with_holders(holders.iter().map(holder_view).collect());

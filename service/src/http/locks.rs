@@ -5,24 +5,24 @@ use std::sync::Arc;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use bytes::Bytes;
-use holdfast_api::claims::{ClaimMode, ContestKind};
-use holdfast_api::elections::ElectionView;
+use holdfast_api::claims::ContestKind;
 use holdfast_api::locks::{
     ForceReleaseRequest, ForceReleaseView, LockList, LockView, QUEUE_SHOWN_IN_LIST_MAX, QueuedView,
 };
-use holdfast_core::domain::{self, Command, Fault, LockMode, LockRef, Rejection, Success, Tables, View};
+use holdfast_core::domain::{self, Command, Fault, LockKind, LockRef, Rejection, Success, Tables, View};
 use holdfast_core::{FencingToken, LockName, Revision, limits};
 use http::StatusCode;
 use serde::Serialize;
 
 use crate::auth::{Resource, Verb};
 use crate::http::App;
-use crate::http::contest::{kind_and_name, lock_ref};
+use crate::http::contest::{kind_and_name, lock_ref, share};
 use crate::http::dispatch::{Call, dispatch};
 use crate::http::error::{self, ApiError};
 use crate::http::read::{self, Cursor, Page, ReadMode};
 use crate::http::request::{self, Context, short_text};
 use crate::http::respond;
+use crate::raft::StateReader;
 
 /// Waiters shown with one lock.
 pub(crate) const QUEUE_SHOWN_MAX: usize = limits::PAGE_ROWS_MAX;
@@ -38,27 +38,25 @@ pub(crate) fn view(
         claim: waiter.claim.as_str().to_owned(),
         session: waiter.session.as_str().to_owned(),
         label: Some(waiter.label).filter(|label| !label.is_empty()),
+        mode: share(waiter.mode).0,
+        permits: share(waiter.mode).1,
         position,
         waiting_ms: waiter.waited_ms,
     });
     Ok(LockView {
         namespace: lock.namespace.as_str().to_owned(),
         name: kind_and_name(&lock.lock).1.to_owned(),
-        mode: found.mode.map(|mode| match mode {
-            LockMode::Exclusive => ClaimMode::Exclusive,
+        mode: found.mode.map(|mode| share(mode).0),
+        permits: found.mode.and_then(|mode| share(mode).1),
+        of: found.mode.and_then(|mode| match mode.kind() {
+            LockKind::Permits { of } => Some(of),
+            LockKind::Exclusion => None,
         }),
         holders: found.holders.iter().map(error::holder_view).collect(),
         queue: queue.collect(),
         last_token: found.last_token.as_u64(),
         delay_remaining_ms: Some(found.delay_remaining_ms).filter(|ms| *ms != 0),
     })
-}
-
-/// An election, which at most one claim holds.
-fn election(lock: LockView) -> ElectionView {
-    let LockView { namespace, name, mode: _, holders, queue, last_token, delay_remaining_ms } = lock;
-    let leader = holders.into_iter().next();
-    ElectionView { namespace, name, leader, queue, last_token, delay_remaining_ms }
 }
 
 /// `GET …/locks/{name}`.
@@ -68,24 +66,15 @@ pub(crate) async fn get(
     request: Request,
 ) -> Result<Response, ApiError> {
     let lock = lock_ref(ContestKind::Lock, namespace, name)?;
-    show(&app, request, lock, |lock| lock).await
+    show(&app, request, lock, |store, lock| view(store, lock, QUEUE_SHOWN_MAX)).await
 }
 
-/// `GET …/elections/{name}`.
-pub(crate) async fn get_election(
-    State(app): State<Arc<App>>,
-    Path((namespace, name)): Path<(String, String)>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    let lock = lock_ref(ContestKind::Election, namespace, name)?;
-    show(&app, request, lock, election).await
-}
-
-async fn show<V: Serialize>(
+/// Answers a read of a lock, or of an election as one.
+pub(super) async fn show<V: Serialize>(
     app: &App,
     request: Request,
     lock: LockRef,
-    shown: impl Fn(LockView) -> V,
+    shown: impl Fn(&View<'_, StateReader<'_>>, &LockRef) -> Result<V, Fault>,
 ) -> Result<Response, ApiError> {
     let (context, _) = Context::split(request);
     app.authorize(&context, Verb::Read, &[Resource::Lock(lock.clone())])?;
@@ -94,8 +83,7 @@ async fn show<V: Serialize>(
         if store.namespace(&lock.namespace)?.is_none() {
             return Ok(Err(error::from_rejection(Rejection::NamespaceNotFound)));
         }
-        let answer = shown(view(store, &lock, QUEUE_SHOWN_MAX)?);
-        Ok(Ok(respond::json(StatusCode::OK, &answer, revision)))
+        Ok(Ok(respond::json(StatusCode::OK, &shown(store, &lock)?, revision)))
     })
     .await
 }

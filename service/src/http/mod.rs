@@ -3,14 +3,17 @@
 //! Handlers read a request into validated types, pass `authorize`, and hand the rest to `dispatch` (writes and linearizable
 //! reads) or to the local state. Statuses are decided here and in `api` only.
 
+mod acquire;
 mod claims;
 mod cluster;
 mod config;
 mod contest;
 mod dispatch;
+mod elections;
 mod error;
 mod history;
 mod item;
+mod lock_sets;
 mod locks;
 mod markdown;
 mod namespaces;
@@ -131,7 +134,12 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route(&format!("{lock}/events"), watch::contest(ContestKind::Lock))
         .route(&format!("{lock}/claims"), claims::all(ContestKind::Lock))
         .route(&format!("{lock}/claims/{{claim}}"), claims::one(ContestKind::Lock))
-        .route(election, get(locks::get_election))
+        .route(
+            &format!("{namespace}/lock-sets/{{claim}}"),
+            put(lock_sets::put).get(lock_sets::get).delete(lock_sets::delete),
+        )
+        .route(election, get(elections::get))
+        .route(&format!("{election}/value"), put(elections::proclaim))
         .route(&format!("{election}/events"), watch::contest(ContestKind::Election))
         .route(&format!("{election}/candidates"), claims::all(ContestKind::Election))
         .route(&format!("{election}/candidates/{{claim}}"), claims::one(ContestKind::Election))

@@ -15,6 +15,10 @@ use crate::auth::Identity;
 use crate::http::contest;
 use crate::http::error::ApiError;
 
+/// What a value without a media type is, and what `curl -d` calls everything.
+pub(crate) const OCTETS: &str = "application/octet-stream";
+const FORM: &str = "application/x-www-form-urlencoded";
+
 /// The largest JSON body, but for that of a transaction: no request comes near it.
 const JSON_BYTES_MAX: usize = 64 << 10;
 /// The largest idempotency key: a UUID with a prefix is far shorter.
@@ -197,6 +201,19 @@ pub(crate) async fn body(context: &Context, body: Body, bytes_max: usize) -> Res
 /// The body of a config value.
 pub(crate) async fn value_body(context: &Context, raw: Body) -> Result<Bytes, ApiError> {
     body(context, raw, limits::VALUE_BYTES_MAX).await
+}
+
+pub(crate) fn content_type(context: &Context) -> Result<String, ApiError> {
+    match context.header("content-type")? {
+        None => Ok(OCTETS.to_owned()),
+        Some(text) if text.trim().is_empty() || text.trim().eq_ignore_ascii_case(FORM) => {
+            Ok(OCTETS.to_owned())
+        }
+        Some(text) if limits::CONTENT_TYPE_BYTES_MAX < text.len() => {
+            Err(invalid_header("Content-Type", "it is longer than any media type"))
+        }
+        Some(text) => Ok(text.to_owned()),
+    }
 }
 
 /// A JSON body. An empty one is `{}` where every field has a default.

@@ -19,9 +19,9 @@ use http::{HeaderValue, StatusCode};
 
 use crate::auth::{Resource, Verb};
 use crate::http::App;
-use crate::http::config::OCTETS;
 use crate::http::dispatch::{Call, dispatch};
 use crate::http::error::{self, ApiError};
+use crate::http::request::OCTETS;
 use crate::http::request::{self, Context, invalid_field, short_text};
 use crate::http::{item, respond};
 

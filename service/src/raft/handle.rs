@@ -100,7 +100,9 @@ fn frees_something(command: &Command) -> bool {
         | Command::PutConfig(_)
         | Command::DeleteConfig(_)
         | Command::RollbackConfig(_)
-        | Command::Txn(_) => false,
+        | Command::Txn(_)
+        | Command::AcquireSet(_)
+        | Command::Proclaim(_) => false,
     }
 }
 

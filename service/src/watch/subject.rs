@@ -88,6 +88,9 @@ impl Subject {
                 | Change::ClaimQueued { .. }
                 | Change::ClaimGranted { .. }
                 | Change::ClaimEnded { .. }
+                | Change::SetQueued { .. }
+                | Change::SetGranted { .. }
+                | Change::Proclaimed { .. }
                 | Change::SessionOwns { .. } => false,
             },
             Self::Lock(lock) => claim_of(change).is_some_and(|(claim, _)| claim.lock == *lock),
@@ -100,6 +103,9 @@ impl Subject {
                 | Change::NamespaceDeleted { .. }
                 | Change::ConfigPut { .. }
                 | Change::ConfigDeleted { .. }
+                | Change::SetQueued { .. }
+                | Change::SetGranted { .. }
+                | Change::Proclaimed { .. }
                 | Change::SessionOwns { .. } => false,
             },
         }
@@ -120,12 +126,12 @@ impl Subject {
     }
 }
 
-/// The claim that a change is about, and its session.
+/// The claim of a lock that a change is about, and its session. A set is told of by the claims of its locks.
 fn claim_of(change: &Change) -> Option<(&ClaimRef, Option<&SessionId>)> {
-    match change {
-        Change::ClaimQueued { claim, session, .. } | Change::ClaimGranted { claim, session, .. } => {
-            Some((claim, Some(session)))
-        }
+    let of = match change {
+        Change::ClaimQueued { claim, session, .. }
+        | Change::ClaimGranted { claim, session, .. }
+        | Change::Proclaimed { claim, session, .. } => Some((claim, Some(session))),
         Change::ClaimEnded { claim, session, .. } => Some((claim, session.as_ref())),
         Change::NamespaceCreated { .. }
         | Change::NamespaceDeleted { .. }
@@ -133,8 +139,11 @@ fn claim_of(change: &Change) -> Option<(&ClaimRef, Option<&SessionId>)> {
         | Change::SessionEnded { .. }
         | Change::ConfigPut { .. }
         | Change::ConfigDeleted { .. }
+        | Change::SetQueued { .. }
+        | Change::SetGranted { .. }
         | Change::SessionOwns { .. } => None,
-    }
+    };
+    of.filter(|(claim, _)| !claim.lock.lock.is_lock_sets())
 }
 
 #[cfg(test)]

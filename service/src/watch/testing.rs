@@ -104,8 +104,10 @@ fn is_about(subject: &Subject, change: &Change) -> bool {
             Some((&claim.lock, Some(session)))
         }
         Change::ClaimEnded { claim, session, .. } => Some((&claim.lock, session.as_ref())),
+        Change::Proclaimed { claim, .. } => Some((&claim.lock, None)),
         _ => None,
     };
+    let claim = claim.filter(|(lock, _)| !lock.lock.is_lock_sets());
     match (subject, change) {
         (Subject::Config { namespace, prefixes }, Change::ConfigPut { namespace: of, item }) => {
             let mut prefixes = prefixes.as_slice().iter();

@@ -9,7 +9,7 @@ mod guard;
 mod history;
 mod item;
 mod txn;
-mod value;
+pub(crate) mod value;
 
 pub use guard::{InvalidWriteGuard, WriteGuard};
 pub use history::{

@@ -81,9 +81,12 @@ pub(super) fn held_by(holders: &[HolderView], delay_remaining_ms: Option<u64>) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holdfast_api::claims::ClaimMode;
 
     fn holder(label: Option<&str>, session_name: Option<&str>) -> HolderView {
         HolderView {
+            mode: ClaimMode::Exclusive,
+            permits: None,
             claim: "c".to_owned(),
             session: "s".to_owned(),
             session_name: session_name.map(ToOwned::to_owned),

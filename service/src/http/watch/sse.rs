@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use holdfast_api::claims::ContestName;
+use holdfast_api::elections::Published;
 use holdfast_api::locks::LockView;
 use holdfast_api::sessions::SessionView;
 use holdfast_api::watch::{
@@ -15,7 +16,7 @@ use holdfast_core::domain::{Change, ClaimRef, Rejection};
 use holdfast_core::{FencingToken, Revision};
 use serde::Serialize;
 
-use crate::http::contest::contest_name;
+use crate::http::contest::{contest_name, share};
 use crate::http::error::{self, ApiError};
 use crate::http::item;
 use crate::watch::{Delivery, Ending, Form, Frame, Happened};
@@ -99,7 +100,7 @@ fn change(delivery: &Delivery, history_id: u64, form: Form) -> Bytes {
 fn json(change: &Change, form: Form, revision: Revision) -> Bytes {
     let text = match form {
         Form::OfSession => session_change(change).map(|change| serde_json::to_vec(&change)),
-        Form::OfPlace => match lock_change(change) {
+        Form::OfPlace => match lock_change(change, revision) {
             Some(change) => Some(serde_json::to_vec(&change)),
             None => config_change(change, revision).map(|change| serde_json::to_vec(&change)),
         },
@@ -121,19 +122,34 @@ fn config_change(change: &Change, revision: Revision) -> Option<ConfigChange> {
         | Change::ClaimQueued { .. }
         | Change::ClaimGranted { .. }
         | Change::ClaimEnded { .. }
+        | Change::SetQueued { .. }
+        | Change::SetGranted { .. }
+        | Change::Proclaimed { .. }
         | Change::SessionOwns { .. } => None,
     }
 }
 
-fn lock_change(change: &Change) -> Option<LockChange> {
+fn lock_change(change: &Change, revision: Revision) -> Option<LockChange> {
     match change {
-        Change::ClaimQueued { claim, session, .. } => {
-            Some(LockChange::Queued { claim: id(claim), session: session.as_str().to_owned() })
+        Change::ClaimQueued { claim, session, mode, .. } => {
+            let (mode, permits) = share(*mode);
+            let (claim, session) = (id(claim), session.as_str().to_owned());
+            Some(LockChange::Queued { claim, session, mode, permits })
         }
-        Change::ClaimGranted { claim, session, token } => Some(LockChange::Granted {
+        Change::ClaimGranted { claim, session, mode, token } => {
+            let (mode, permits) = share(*mode);
+            let (claim, session) = (id(claim), session.as_str().to_owned());
+            Some(LockChange::Granted { claim, session, mode, permits, fencing_token: token.as_u64() })
+        }
+        Change::Proclaimed { claim, session, token, value, content_type } => Some(LockChange::Proclaimed {
             claim: id(claim),
             session: session.as_str().to_owned(),
             fencing_token: token.as_u64(),
+            published: Published {
+                value: value.to_vec(),
+                content_type: content_type.clone(),
+                revision: revision.as_u64(),
+            },
         }),
         Change::ClaimEnded { claim, session, reason, token } => Some(LockChange::Ended {
             claim: id(claim),
@@ -147,6 +163,8 @@ fn lock_change(change: &Change) -> Option<LockChange> {
         | Change::SessionEnded { .. }
         | Change::ConfigPut { .. }
         | Change::ConfigDeleted { .. }
+        | Change::SetQueued { .. }
+        | Change::SetGranted { .. }
         | Change::SessionOwns { .. } => None,
     }
 }
@@ -183,6 +201,9 @@ fn session_change(change: &Change) -> Option<SessionChange> {
         | Change::NamespaceDeleted { .. }
         | Change::ConfigPut { .. }
         | Change::ConfigDeleted { .. }
+        | Change::SetQueued { .. }
+        | Change::SetGranted { .. }
+        | Change::Proclaimed { .. }
         | Change::SessionOwns { .. } => None,
     }
 }

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, ensure};
+use holdfast_api::claims::ClaimMode;
 use holdfast_api::locks::HolderView;
 use holdfast_api::{ErrorCode, Problem};
 use holdfast_tests::harness::Shell;
@@ -73,6 +74,8 @@ fn each_kind_of_refusal_has_its_exit_code() -> Result<()> {
 #[test]
 fn a_held_lock_is_refused_with_the_name_of_its_holder() -> Result<()> {
     let holder = HolderView {
+        mode: ClaimMode::Exclusive,
+        permits: None,
         claim: "c".to_owned(),
         session: "s".to_owned(),
         session_name: Some("payments".to_owned()),

@@ -117,6 +117,7 @@ async fn candidates_are_claims_at_another_place() {
         namespace: "default".to_owned(),
         name: "a/b".to_owned(),
         leader: None,
+        published: None,
         queue: Vec::new(),
         last_token: 0,
         delay_remaining_ms: None,

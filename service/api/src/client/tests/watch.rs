@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::sync::oneshot;
 
+use crate::claims::ClaimMode;
 use crate::{
     ErrorCode, Problem,
     claims::EndReason,
@@ -393,7 +394,12 @@ async fn locks_and_elections_are_watched_in_the_same_way() {
     let server = Server::start([stream(&text, StreamEnd::Finish), stream(&text, StreamEnd::Finish)]).await;
     let client = client(&[&server]);
     let query = EventsQuery { from_revision: Some(5), ..EventsQuery::default() };
-    let queued = LockChange::Queued { claim: "c".to_owned(), session: "s".to_owned() };
+    let queued = LockChange::Queued {
+        claim: "c".to_owned(),
+        session: "s".to_owned(),
+        mode: ClaimMode::Exclusive,
+        permits: None,
+    };
     let mut lock = client.watch_lock("default", "jobs/a", &query);
     assert_eq!(event(soon(lock.next()).await.unwrap()), std::slice::from_ref(&queued));
     let mut election = client.watch_election("default", "jobs/a", &query);
