@@ -10,7 +10,7 @@ use holdfast_api::locks::HolderView;
 use holdfast_api::query::{EventsQuery, Initial, ReadQuery};
 use holdfast_api::watch::LockChange;
 
-use crate::cli::lock_run::{self, RunArgs};
+use crate::cli::lock_run::{self, RunArgs, ShareArgs};
 use crate::cli::target::Target;
 use crate::cli::{StopSignal, duration, output};
 use crate::exit::{Ending, Fatal};
@@ -68,7 +68,7 @@ enum Command {
 /// [`Fatal`] says what failed, where, and what to do.
 pub(super) async fn run(args: ElectArgs, target: &Target) -> Result<ExitCode, Fatal> {
     match args.command {
-        Command::Run(args) => lock_run::run(args, ContestKind::Election, target).await,
+        Command::Run(args) => lock_run::run(args, ShareArgs::default(), ContestKind::Election, target).await,
         Command::Leader { name, watch: false } => leader(target, &name).await.map(|()| ExitCode::SUCCESS),
         Command::Leader { name, watch: true } => follow(target, &name).await.map(|()| ExitCode::SUCCESS),
     }

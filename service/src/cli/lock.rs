@@ -3,13 +3,13 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use holdfast_api::claims::ContestKind;
+use holdfast_api::claims::{ClaimMode, ContestKind};
 use holdfast_api::locks::{
     ForceReleaseRequest, HolderView, LockList, LockView, QUEUE_SHOWN_IN_LIST_MAX, QueuedView,
 };
 use holdfast_api::query::ReadQuery;
 
-use crate::cli::lock_run::{self, RunArgs};
+use crate::cli::lock_run::{self, RunArgs, ShareArgs};
 use crate::cli::target::Target;
 use crate::cli::{duration, output, pages};
 use crate::exit::Fatal;
@@ -46,10 +46,17 @@ enum Command {
         after_long_help = lock_run::notes(
             "  holdfast lock run nightly -- ./backup.sh
   holdfast lock run db/migrate --wait 10m --label \"$HOSTNAME\" -- ./migrate --all
+  holdfast lock run reports --shared -- ./read-all
+  holdfast lock run downloads --of 4 -- ./fetch
   holdfast lock run nightly --wait 0 -- sh -c './push --token \"$HOLDFAST_FENCING_TOKEN\"'"
         )
     )]
-    Run(RunArgs),
+    Run {
+        #[command(flatten)]
+        args: RunArgs,
+        #[command(flatten)]
+        share: ShareArgs,
+    },
     /// List the locks that are in use, or were recently
     ///
     /// HOLDER is the label of the claim, or the name or id of its session. QUEUE is how
@@ -109,7 +116,7 @@ enum Command {
 /// [`Fatal`] says what failed, where, and what to do.
 pub(super) async fn run(args: LockArgs, target: &Target) -> Result<ExitCode, Fatal> {
     match args.command {
-        Command::Run(args) => return lock_run::run(args, ContestKind::Lock, target).await,
+        Command::Run { args, share } => return lock_run::run(args, share, ContestKind::Lock, target).await,
         Command::List { prefix } => list(target, prefix).await?,
         Command::Get { name } => get(target, &name).await?,
         Command::ForceRelease { name, token, reason } => force_release(target, &name, token, reason).await?,
@@ -162,8 +169,20 @@ async fn get(target: &Target, name: &str) -> Result<(), Fatal> {
     output::answer(target.output, &view, show)
 }
 
+/// How a claim shares its lock.
+fn mode(mode: ClaimMode, permits: Option<u32>) -> String {
+    match permits {
+        Some(permits) => format!("{permits} {mode}"),
+        None => mode.to_string(),
+    }
+}
+
 fn show(lock: &LockView) -> Result<(), Fatal> {
     let state = match (lock.holders.is_empty(), lock.mode, lock.delay_remaining_ms) {
+        (false, Some(ClaimMode::Permits), _) => {
+            let count = |permits: Option<u32>| permits.map_or_else(|| "?".to_owned(), |n| n.to_string());
+            format!("held, {} of {} permits", count(lock.permits), count(lock.of))
+        }
         (false, Some(mode), _) => format!("held, {mode}"),
         (false, None, _) => "held".to_owned(),
         (true, _, Some(delay)) => format!("free, granted again in {}", duration::brief(delay)),
@@ -176,6 +195,7 @@ fn show(lock: &LockView) -> Result<(), Fatal> {
         let row = |holder: &HolderView| {
             vec![
                 holder.known_as().to_owned(),
+                mode(holder.mode, holder.permits),
                 holder.fencing_token.to_string(),
                 duration::brief(holder.held_ms),
                 holder.session.clone(),
@@ -183,7 +203,7 @@ fn show(lock: &LockView) -> Result<(), Fatal> {
             ]
         };
         let rows: Vec<Vec<String>> = lock.holders.iter().map(row).collect();
-        output::table(&["HOLDER", "TOKEN", "HELD", "SESSION", "CLAIM"], &rows)?;
+        output::table(&["HOLDER", "MODE", "TOKEN", "HELD", "SESSION", "CLAIM"], &rows)?;
     }
     if !lock.queue.is_empty() {
         output::line("")?;
@@ -191,13 +211,14 @@ fn show(lock: &LockView) -> Result<(), Fatal> {
             vec![
                 waiter.position.to_string(),
                 waiter.label.as_ref().unwrap_or(&waiter.session).clone(),
+                mode(waiter.mode, waiter.permits),
                 duration::brief(waiter.waiting_ms),
                 waiter.session.clone(),
                 waiter.claim.clone(),
             ]
         };
         let rows: Vec<Vec<String>> = lock.queue.iter().map(row).collect();
-        output::table(&["QUEUE", "WAITER", "WAITING", "SESSION", "CLAIM"], &rows)?;
+        output::table(&["QUEUE", "WAITER", "MODE", "WAITING", "SESSION", "CLAIM"], &rows)?;
     }
     Ok(())
 }

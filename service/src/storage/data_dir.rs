@@ -29,9 +29,9 @@ const SNAPSHOTS: &str = "snapshots";
 const LOST_AND_FOUND: &str = "lost+found";
 
 /// The version of the whole directory's layout is the identity's, with it that of the state's rows and the log's commands.
-pub(crate) const IDENTITY_RECORD: Kind = Kind { what: "data directory", version: 2 };
-/// The oldest layout that this build reads: the one before was written by builds that were never released.
-const LAYOUT_OLDEST: u8 = 2;
+pub(crate) const IDENTITY_RECORD: Kind = Kind { what: "data directory", version: 3 };
+/// The oldest layout that this build reads: those before were written by builds that were never released.
+const LAYOUT_OLDEST: u8 = 3;
 const POINTER_RECORD: Kind = Kind { what: "state pointer", version: 1 };
 
 /// Whose directory it is.

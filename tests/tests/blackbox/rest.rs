@@ -17,6 +17,7 @@ mod history;
 mod lists;
 mod locks;
 mod media_types;
+mod modes;
 mod namespaces;
 mod reads;
 mod replays;

@@ -8,6 +8,7 @@ use crate::{
     claims::{ClaimRequest, ClaimView, ContestKind},
     client::{Answer, Call, Client, ClientError, read_json, transport::Reply},
     elections::ElectionView,
+    lock_sets::{LockSetRequest, LockSetView},
     path,
     query::ReadQuery,
 };
@@ -99,6 +100,41 @@ impl Client {
         request: &ClaimRequest,
     ) -> Result<Answer<ClaimView>, ClientError> {
         self.new_claim(&Contest::lock(namespace, lock), request).await
+    }
+
+    /// Takes all locks of a set under an id that the caller chose, or replays that, and waits for them as the request says.
+    ///
+    /// # Errors
+    /// As [`put_claim`](Self::put_claim).
+    pub async fn put_lock_set(
+        &self,
+        namespace: &str,
+        claim: &str,
+        request: &LockSetRequest,
+    ) -> Result<Answer<LockSetView>, ClientError> {
+        let call = Call::by_id(Method::PUT, path::lock_set(namespace, claim)).with_json(request);
+        self.json(call.with_wait(Duration::from_millis(request.wait_ms))).await
+    }
+
+    /// The truth about a lock set.
+    ///
+    /// # Errors
+    /// `claim-not-found` when the service has never seen it; else as every call.
+    pub async fn get_lock_set(
+        &self,
+        namespace: &str,
+        claim: &str,
+        query: &ReadQuery,
+    ) -> Result<Answer<LockSetView>, ClientError> {
+        self.json(Call::get(path::lock_set(namespace, claim) + &query.to_query_string())).await
+    }
+
+    /// Releases all locks of a set, or takes it out of all queues.
+    ///
+    /// # Errors
+    /// As every call: [`ClientError`].
+    pub async fn release_lock_set(&self, namespace: &str, claim: &str) -> Result<Answer<()>, ClientError> {
+        self.empty(Call::by_id(Method::DELETE, path::lock_set(namespace, claim))).await
     }
 
     /// The truth about a claim.

@@ -7,6 +7,7 @@ use reqwest::{
 };
 
 use crate::{
+    claims::ContestKind,
     client::{
         Answer, Call, Client, ClientError, InvalidRequest, ProtocolError, Replay, read_headers,
         transport::Reply,
@@ -90,6 +91,27 @@ pub struct TxnOptions {
 }
 
 impl Client {
+    /// Publishes what others are to know of the leader of an election, for as long as it leads.
+    ///
+    /// # Errors
+    /// `stale-token` when the token is not the leader's, `too-large`; else as every call.
+    pub async fn publish(
+        &self,
+        namespace: &str,
+        election: &str,
+        fencing_token: u64,
+        value: impl Into<Bytes>,
+        content_type: &str,
+    ) -> Result<Answer<()>, ClientError> {
+        let guard =
+            WriteGuard { kind: ContestKind::Election, name: election.to_owned(), token: fencing_token };
+        let options = WriteOptions { guard: Some(guard), ..WriteOptions::default() };
+        let path = path::election_value(namespace, election);
+        let mut call = write_call(Method::PUT, path, &options)?.with_header("Content-Type", content_type)?;
+        call.wire.body = Some(value.into());
+        self.empty(call).await
+    }
+
     /// Reads a config item.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use crate::{
     ErrorCode,
-    claims::{ClaimRequest, ClaimView, HeldClaim},
+    claims::{ClaimMode, ClaimRequest, ClaimView, HeldClaim},
     client::{
         Client, ClientError, ProtocolError, Session,
         claims::Contest,
@@ -31,6 +31,8 @@ pub struct LockRequest {
     ttl: Duration,
     wait: Duration,
     label: Option<String>,
+    /// Mode, permits and their number.
+    share: (Option<ClaimMode>, Option<u32>, Option<u32>),
 }
 
 /// A lock that this process holds, or an election that it leads.
@@ -76,6 +78,7 @@ impl Client {
             ttl: TTL_DEFAULT,
             wait: Duration::ZERO,
             label: None,
+            share: (None, None, None),
         }
     }
 }
@@ -105,6 +108,18 @@ impl LockRequest {
         self
     }
 
+    /// Share the lock with others that share it.
+    pub const fn shared(mut self) -> Self {
+        self.share = (Some(ClaimMode::Shared), None, None);
+        self
+    }
+
+    /// Take the lock as a semaphore that has `of` permits in all: so many of them.
+    pub const fn permits(mut self, permits: u32, of: u32) -> Self {
+        self.share = (Some(ClaimMode::Permits), Some(permits), Some(of));
+        self
+    }
+
     /// What people see beside the claim.
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = Some(label.into());
@@ -120,12 +135,15 @@ impl LockRequest {
     /// # Errors
     /// `lock-held` from a try, `wait-timeout` from a wait; else as [`Client::put_claim`].
     pub async fn acquire(self) -> Result<LockGuard, ClientError> {
-        let Self { client, path, session, ttl, wait, label } = self;
+        let Self { client, path, session, ttl, wait, label, share: (mode, permits, of) } = self;
         let request = ClaimRequest {
             session: session.as_ref().map(|session| session.id().to_owned()),
             ttl_ms: session.is_none().then(|| millis(ttl)),
             wait_ms: millis(wait),
             label,
+            mode,
+            permits,
+            of,
             ..ClaimRequest::default()
         };
         let mut pending =

@@ -27,7 +27,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use holdfast_api::claims::ContestKind;
+use holdfast_api::claims::{ClaimMode, ContestKind};
 use holdfast_api::client::{Lost, Session};
 use holdfast_core::LockName;
 
@@ -85,6 +85,30 @@ pub(super) struct RunArgs {
     /// The command and its arguments; no shell reads them
     #[arg(value_name = "CMD", last = true, required = true, num_args = 1..)]
     command: Vec<OsString>,
+}
+
+/// How `lock run` shares its lock.
+#[derive(Debug, Default, Args)]
+pub(super) struct ShareArgs {
+    /// Hold it together with others that hold it shared, and never while one holds it alone
+    #[arg(long)]
+    shared: bool,
+    /// Take it as a semaphore: so many of its permits
+    #[arg(long, value_name = "N", requires = "of", conflicts_with = "shared")]
+    permits: Option<u32>,
+    /// How many permits it has, the same for everybody who takes some
+    #[arg(long, value_name = "N", conflicts_with = "shared")]
+    of: Option<u32>,
+}
+
+impl ShareArgs {
+    const fn mode(&self) -> Option<ClaimMode> {
+        match (self.shared, self.of) {
+            (true, _) => Some(ClaimMode::Shared),
+            (false, Some(_)) => Some(ClaimMode::Permits),
+            (false, None) => None,
+        }
+    }
 }
 
 fn name(text: &str) -> Result<String, String> {
@@ -186,6 +210,7 @@ struct Run<'a> {
     timing: Timing,
     wait: Wait,
     label: Option<String>,
+    share: ShareArgs,
     command: Vec<OsString>,
 }
 
@@ -205,11 +230,16 @@ impl Run<'_> {
 ///
 /// # Errors
 /// [`Fatal`] when the flags do not go together. Everything else is told here and by the exit code.
-pub(super) async fn run(args: RunArgs, contest: ContestKind, target: &Target) -> Result<ExitCode, Fatal> {
+pub(super) async fn run(
+    args: RunArgs,
+    share: ShareArgs,
+    contest: ContestKind,
+    target: &Target,
+) -> Result<ExitCode, Fatal> {
     let RunArgs { name, ttl, wait, kill_after, label, command } = args;
     let timing =
         Timing::new(ttl, kill_after).map_err(|error| Fatal::new(Ending::Usage, error.to_string()))?;
-    let run = Run { target, contest, name, timing, wait, label, command };
+    let run = Run { target, contest, name, timing, wait, label, share, command };
     let code = match Box::pin(carry_out(&run)).await {
         Ok(code) => code,
         Err(failure) => {

@@ -246,6 +246,9 @@ impl Contender<'_> {
             wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
             keep_waiting: true,
             label: self.run.label.clone(),
+            mode: self.run.share.mode(),
+            permits: self.run.share.permits,
+            of: self.run.share.of,
             ..ClaimRequest::default()
         };
         let (namespace, name) = (&self.run.target.namespace, &self.run.name);

@@ -129,10 +129,10 @@ fn only_the_founder_of_a_cluster_may_go_on_founding_it() {
 #[test]
 fn a_newer_directory_is_refused_by_name() {
     let (_dir, root, _) = used();
-    let newer = super::Kind { version: 3, ..IDENTITY_RECORD };
+    let newer = super::Kind { version: 4, ..IDENTITY_RECORD };
     fs::write(root.join(IDENTITY), newer.seal(IDENTITY.as_bytes(), |out| out.push(0))).unwrap();
     let error = open(&root).unwrap_err();
-    let reason = "data directory format 3 is newer than 2, the newest this build reads";
+    let reason = "data directory format 4 is newer than 3, the newest this build reads";
     assert_eq!(error.to_string(), format!("{}: {reason}", root.join(IDENTITY).display()));
 }
 
@@ -140,15 +140,15 @@ fn a_newer_directory_is_refused_by_name() {
 fn a_directory_from_before_the_first_release_is_refused_by_name_and_kept() {
     let (_dir, root, _) = used();
     let intact = fs::read(root.join(IDENTITY)).unwrap();
-    let older = super::Kind { version: 1, ..IDENTITY_RECORD };
+    let older = super::Kind { version: 2, ..IDENTITY_RECORD };
     let payload = &intact[HEADER_LEN..];
     let older = older.seal(IDENTITY.as_bytes(), |out| out.extend_from_slice(payload));
     fs::write(root.join(IDENTITY), &older).unwrap();
     let error = open(&root).unwrap_err();
-    assert!(matches!(&error, OpenError::Older { found: 1, .. }), "{error}");
+    assert!(matches!(&error, OpenError::Older { found: 2, .. }), "{error}");
     let text = error.to_string();
     let place = root.join(IDENTITY).display().to_string();
-    assert!(text.starts_with(&format!("{place}: data directory format 1 is older than 2")), "{text}");
+    assert!(text.starts_with(&format!("{place}: data directory format 2 is older than 3")), "{text}");
     assert_eq!(fs::read(root.join(IDENTITY)).unwrap(), older);
     // It is the version alone that is refused.
     fs::write(root.join(IDENTITY), intact).unwrap();

@@ -167,8 +167,8 @@ async fn a_newer_older_or_damaged_identity_is_refused_by_name() {
     let own = crc32c(&[b"identity".as_slice(), &good[..1], &good[5..]].concat());
     assert_eq!(good[1..5], own.to_le_bytes(), "the format of the identity is another one");
     for (version, code, ending, told) in [
-        (good[0] + 1, 13, "data-newer", "format 3 is newer than 2"),
-        (good[0] - 1, 16, "data-older", "format 1 is older than 2"),
+        (good[0] + 1, 13, "data-newer", "format 4 is newer than 3"),
+        (good[0] - 1, 16, "data-older", "format 2 is older than 3"),
     ] {
         let mut other = good.clone();
         other[0] = version;

@@ -154,3 +154,49 @@ async fn a_write_is_guarded_by_the_leadership_of_an_election() {
         door.send(ask("DELETE", &key)).await.expect(204);
     }
 }
+
+#[tokio::test]
+async fn only_who_leads_publishes_a_value_and_it_goes_with_the_leader() {
+    let fixture = Fixture::shared().await;
+    let [follower, leader] = fixture.both().await;
+    for (door, other_door) in [(&follower, &leader), (&leader, &follower)] {
+        let election = election("value", door);
+        let name = format!("value/{}", door.via);
+        let own = json!({ "ttl_ms": 600_000 });
+        let led =
+            door.send(ask("PUT", format!("{election}/candidates/a")).json(&own)).await.expect(201).value();
+        let token = led["fencing_token"].as_u64().expect("a token");
+        let value = format!("{election}/value");
+        let publish = |token: u64, value_bytes: &[u8]| {
+            let guard = format!("election={name}; token={token}");
+            ask("PUT", &value).header("Holdfast-Guard", guard).body(value_bytes)
+        };
+        let view = other_door.send(ask("GET", &election)).await.expect(200).value();
+        assert_eq!(view.get("published"), None);
+        let written = door.send(publish(token, b"10.0.0.7:80").header("Content-Type", "text/plain")).await;
+        let revision = written.expect(204).revision();
+        let view = other_door.send(ask("GET", &election)).await.expect(200).value();
+        let published = json!({ "value": "10.0.0.7:80", "content_type": "text/plain", "revision": revision });
+        assert_eq!(view["published"], published);
+        door.send(publish(token, &[0xff, 0])).await.expect(204);
+        let view = other_door.send(ask("GET", &election)).await.expect(200).value();
+        assert_eq!(view["published"]["value_base64"], "/wA=");
+
+        door.send(publish(token - 1, b"x")).await.refused(412, "stale-token");
+        door.send(ask("PUT", &value).body("x")).await.refused(412, "stale-token");
+        let lock =
+            ask("PUT", &value).header("Holdfast-Guard", format!("lock={name}; token={token}")).body("x");
+        door.send(lock).await.refused(400, "invalid-header");
+        door.send(publish(token, &[b'x'; 4_097])).await.refused(413, "too-large");
+        let shown = other_door.send(ask("GET", &election)).await.expect(200).value();
+        assert_eq!(shown["published"], view["published"]);
+
+        let waits = json!({ "ttl_ms": 600_000, "keep_waiting": true });
+        door.send(ask("PUT", format!("{election}/candidates/b")).json(&waits)).await.expect(202);
+        door.send(ask("DELETE", format!("{election}/candidates/a"))).await.expect(204);
+        let next = other_door.send(ask("GET", &election)).await.expect(200).value();
+        assert_eq!((&next["leader"]["claim"], next.get("published")), (&json!("b"), None));
+        door.send(publish(token, b"late")).await.refused(412, "stale-token");
+        door.send(ask("DELETE", format!("{election}/candidates/b"))).await.expect(204);
+    }
+}
