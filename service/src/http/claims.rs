@@ -136,7 +136,8 @@ pub(super) fn lock_mode(
             return Ok(LockMode::Permits { permits, of });
         }
     };
-    for (field, value) in [("permits", permits), ("of", of)] {
+    // One permit is what every claim takes unless it says otherwise.
+    for (field, value) in [("permits", permits.filter(|permits| *permits != 1)), ("of", of)] {
         if value.is_some() {
             let why = format!("a claim of mode {mode} has no permits; ask for mode permits");
             return Err(invalid_field(&format!("{at}/{field}"), why));

@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use holdfast_api::claims::{ClaimRequest, ClaimView, ContestKind};
+use holdfast_api::claims::{ClaimMode, ClaimRequest, ClaimView, ContestKind};
 use holdfast_api::client::{Client, ClientError, LockGuard, LockRequest, Lost, Session};
 use holdfast_api::query::{Consistency, ReadQuery};
 use holdfast_api::{ErrorCode, Problem};
@@ -186,6 +186,11 @@ impl Contender<'_> {
             ContestKind::Election => self.client.campaign(namespace, name),
         };
         let request = request.claim(&self.claim).session(self.session);
+        let request = match (self.run.share.mode(), self.run.share.of) {
+            (Some(ClaimMode::Shared), _) => request.shared(),
+            (Some(ClaimMode::Permits), Some(of)) => request.permits(self.run.share.permits.unwrap_or(1), of),
+            (Some(ClaimMode::Exclusive | ClaimMode::Permits) | None, _) => request,
+        };
         match &self.run.label {
             Some(label) => request.label(label),
             None => request,
@@ -247,7 +252,7 @@ impl Contender<'_> {
             keep_waiting: true,
             label: self.run.label.clone(),
             mode: self.run.share.mode(),
-            permits: self.run.share.permits,
+            permits: self.run.share.of.map(|_| self.run.share.permits.unwrap_or(1)),
             of: self.run.share.of,
             ..ClaimRequest::default()
         };

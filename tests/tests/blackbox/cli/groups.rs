@@ -94,9 +94,9 @@ async fn the_lock_commands_show_holders_and_waiters_and_take_a_lock_away() -> Re
 
     let screen = shell.screen(&["lock", "get", "jobs/nightly"])?;
     ensure!(screen.contains("state       held, exclusive"), "{screen}");
-    ensure!(row(&screen, "job 7")?[1] == token_text, "{screen}");
+    ensure!(row(&screen, "job 7")?[1..3] == ["exclusive", &token_text], "{screen}");
     let waiter = row(&screen, "1")?;
-    ensure!(waiter[1] == "bob" && waiter[3..] == ["bob", "bob.1"], "{screen}");
+    ensure!(waiter[1..3] == ["bob", "exclusive"] && waiter[4..] == ["bob", "bob.1"], "{screen}");
     let view = data(&shell, &["lock", "get", "jobs/nightly"])?;
     ensure!(view["queue"][0]["claim"] == "bob.1" && view["last_token"] == token, "{view}");
 
@@ -106,6 +106,32 @@ async fn the_lock_commands_show_holders_and_waiters_and_take_a_lock_away() -> Re
     ensure!(screen.contains("state       free\n") && screen.contains("last token  0"), "{screen}");
     let complaint = shell.refusal(NOT_FOUND, &["-n", "nowhere", "lock", "list"])?;
     ensure!(complaint.contains("nowhere") && complaint.contains("namespace create"), "{complaint}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lock_is_shared_and_counted_from_the_command_line() -> Result<()> {
+    let cluster = Cluster::start(1).await?;
+    let client = Client::new(cluster.endpoints())?;
+    let shell = Shell::at(&cluster.endpoints())?;
+    let reader = client.lock("default", "reports").shared().acquire().await?;
+    let worker = client.lock("default", "workers").permits(2, 3).acquire().await?;
+
+    let ran = shell.screen(&["lock", "run", "reports", "--shared", "--", "echo", "beside"])?;
+    ensure!(ran.contains("beside"), "{ran}");
+    let complaint = shell.refusal(120, &["lock", "run", "reports", "--wait", "0", "--", "echo", "alone"])?;
+    ensure!(!complaint.contains("alone\n"), "{complaint}");
+    let ran = shell.screen(&["lock", "run", "workers", "--of", "3", "--", "echo", "the third"])?;
+    ensure!(ran.contains("the third"), "{ran}");
+    let two = ["lock", "run", "workers", "--permits", "2", "--of", "3", "--wait", "0", "--", "echo", "x"];
+    shell.refusal(120, &two)?;
+    shell.refusal(120, &["lock", "run", "workers", "--of", "4", "--wait", "0", "--", "echo", "x"])?;
+    shell.refusal(2, &["lock", "run", "workers", "--permits", "2", "--", "echo", "x"])?;
+    let screen = shell.screen(&["lock", "get", "workers"])?;
+    ensure!(screen.contains("state       held, 2 of 3 permits"), "{screen}");
+
+    reader.release().await?;
+    worker.release().await?;
     Ok(())
 }
 

@@ -108,7 +108,7 @@ async fn a_wrong_field_is_pointed_at() {
         (claim(), json!({ "ttl_ms": 1_000, "of": 2 }), "/of", 400, "invalid-field"),
         (
             claim(),
-            json!({ "ttl_ms": 1_000, "mode": "shared", "permits": 1 }),
+            json!({ "ttl_ms": 1_000, "mode": "shared", "permits": 2 }),
             "/permits",
             400,
             "invalid-field",
@@ -132,7 +132,7 @@ async fn a_wrong_field_is_pointed_at() {
         ),
         (set(), json!({ "session": "bad", "locks": [] }), "/locks", 422, "out-of-range"),
         (set(), json!({ "session": "bad", "locks": too_many_locks }), "/locks", 422, "out-of-range"),
-        (set(), json!({ "session": "bad", "locks": [{}] }), "/locks/0/name", 400, "invalid-field"),
+        (set(), json!({ "session": "bad", "locks": [{}] }), "/locks/0", 400, "invalid-field"),
         (
             set(),
             json!({ "session": "bad", "locks": [{ "name": "a" }, { "name": "a" }] }),
@@ -147,7 +147,7 @@ async fn a_wrong_field_is_pointed_at() {
             400,
             "invalid-field",
         ),
-        (set(), json!({ "locks": [{ "name": "a" }] }), "/session", 400, "invalid-field"),
+        (set(), json!({ "locks": [{ "name": "a" }] }), "", 400, "invalid-field"),
         (claim(), json!({ "ttl_ms": 1_000, "label": long }), "/label", 400, "invalid-field"),
         (rollback(), json!({ "to_revision": "1" }), "/to_revision", 400, "invalid-field"),
         (rollback(), json!({ "to_revision": -1 }), "/to_revision", 400, "invalid-field"),

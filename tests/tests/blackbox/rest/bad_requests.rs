@@ -168,7 +168,7 @@ async fn an_unknown_route_and_a_wrong_method_say_what_there_is() {
             "//v1/cluster",
             "/v1/namespaces/default/",
             "/v1/namespaces/default/locks/",
-            "/v1/namespaces/default/lock-sets/a",
+            "/v1/namespaces/default/lock-bundles/a",
             "/v1/namespaces/default/locks/a/claims/",
             "/v1/namespaces/default/locks/a/candidates",
             "/v1/namespaces/default/elections",

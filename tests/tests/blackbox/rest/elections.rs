@@ -32,7 +32,7 @@ async fn candidates_lead_one_after_the_other() {
         assert_eq!(replayed["fencing_token"], led["fencing_token"]);
         let busy = door.send(ask("PUT", candidate("b")).json(&body)).await.refused(409, "lock-held");
         assert_eq!(busy["holders"][0]["claim"], "a");
-        let waits = json!({ "session": session, "keep_waiting": true });
+        let waits = json!({ "ttl_ms": 600_000, "keep_waiting": true });
         let queued = door.send(ask("PUT", candidate("b")).json(&waits)).await.expect(202).value();
         assert_eq!((&queued["state"], &queued["position"]), (&json!("queued"), &json!(1)));
 
@@ -56,6 +56,7 @@ async fn candidates_lead_one_after_the_other() {
         door.send(ask("GET", candidate("never"))).await.refused(404, "claim-not-found");
         let short = json!({ "session": session, "wait_ms": 50 });
         door.send(ask("PUT", candidate("c")).json(&short)).await.refused(408, "wait-timeout");
+        door.send(ask("DELETE", candidate("b"))).await.expect(204);
         door.send(ask("DELETE", format!("/v1/sessions/{session}"))).await.expect(204);
         assert_eq!(door.send(ask("GET", &election)).await.expect(200).value()["leader"], Value::Null);
     }

@@ -31,7 +31,7 @@ async fn a_lock_shows_who_holds_it_and_who_waits() {
         door.send(ask("PUT", format!("/v1/sessions/{session}")).json(&named)).await.expect(201);
         let body = json!({ "session": session, "label": "mine" });
         let held = door.send(ask("PUT", format!("{lock}/claims/a")).json(&body)).await.expect(201).value();
-        let waits = json!({ "session": session, "keep_waiting": true, "label": "next" });
+        let waits = json!({ "ttl_ms": 600_000, "keep_waiting": true, "label": "next" });
         for claim in ["b", "c"] {
             door.send(ask("PUT", format!("{lock}/claims/{claim}")).json(&waits)).await.expect(202);
         }
@@ -56,6 +56,9 @@ async fn a_lock_shows_who_holds_it_and_who_waits() {
             "{seen}"
         );
 
+        for claim in ["b", "c"] {
+            door.send(ask("DELETE", format!("{lock}/claims/{claim}"))).await.expect(204);
+        }
         door.send(ask("DELETE", format!("/v1/sessions/{session}"))).await.expect(204);
         let free = other_door.send(ask("GET", &lock)).await.expect(200).value();
         assert_eq!((&free["holders"], &free["queue"]), (&json!([]), &json!([])));

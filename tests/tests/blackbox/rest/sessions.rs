@@ -37,12 +37,14 @@ async fn a_session_is_created_found_again_and_ended_with_all_it_owns() {
         let token = door.send(ask("PUT", &held).json(&json!({ "session": id }))).await.expect(201).value()
             ["fencing_token"]
             .clone();
-        let blocked = format!("{LOCKS}/life-{}/claims/b", door.via);
+        let busy = format!("{LOCKS}/busy-{}/claims/holder", door.via);
+        door.send(ask("PUT", &busy).json(&json!({ "ttl_ms": 600_000 }))).await.expect(201);
+        let blocked = format!("{LOCKS}/busy-{}/claims/b", door.via);
         let waiting = json!({ "session": id, "keep_waiting": true });
         door.send(ask("PUT", &blocked).json(&waiting)).await.expect(202);
         let mut claims = vec![
             json!({ "namespace": "default", "lock": format!("life-{}", door.via), "claim": "a", "state": "held", "fencing_token": token }),
-            json!({ "namespace": "default", "lock": format!("life-{}", door.via), "claim": "b", "state": "queued" }),
+            json!({ "namespace": "default", "lock": format!("busy-{}", door.via), "claim": "b", "state": "queued" }),
         ];
         let sorted = |view: &Value| {
             let mut claims = view["claims"].as_array().expect("claims").clone();
