@@ -33,7 +33,8 @@ async fn l6(cluster: &mut Cluster) -> Verdict {
     let mut expected = vec!["first".to_owned()];
     for (api, number) in apis.iter().cycle().zip(0..4) {
         let claim = format!("w{number}");
-        api.join_queue("l", &claim, "owner").await?;
+        api.open_session(&claim, TTL_MS).await?;
+        api.join_queue("l", &claim, &claim).await?;
         expected.push(claim);
     }
     waiter_is_told_of_its_sessions_end(&apis).await?;
@@ -62,7 +63,8 @@ async fn waiter_is_told_of_its_sessions_end(apis: &[Api]) -> Verdict {
     let api = apis[1].clone();
     let wait = tokio::spawn(async move { api.wait_for("l", "leaving", "leaver", LONG_WAIT).await });
     apis[0].wait_queued("l", 5).await?;
-    apis[2].join_queue("l", "behind", "owner").await?;
+    apis[2].open_session("behind", TTL_MS).await?;
+    apis[2].join_queue("l", "behind", "behind").await?;
     let ended = Instant::now();
     apis[2].end_session("leaver").await?;
     let told = wait.await.context("the wait panicked")??;
@@ -97,7 +99,8 @@ async fn l7(cluster: &mut Cluster) -> Verdict {
     let former = apis[0].try_lock("l", "former", "owner").await?.expect(201)?.token()?;
     apis[0].release("l", "former").await?;
     let token = apis[0].try_lock("l", "holder", "owner").await?.expect(201)?.token()?;
-    apis[1].join_queue("l", "waiting", "owner").await?;
+    apis[1].open_session("waiter", TTL_MS).await?;
+    apis[1].join_queue("l", "waiting", "waiter").await?;
     for (api, other) in apis.iter().zip(["never-seen", "former", "waiting"]) {
         api.release("l", other).await?;
         let holder = api.claim("l", "holder").await?;

@@ -167,7 +167,8 @@ async fn survives_the_leader(cluster: &mut Cluster) -> Verdict {
     api.open_session("waiter", TTL_MS).await?;
     let token = api.try_lock("l", "held", "holder").await?.expect(201)?.token()?;
     let wait = queued(&api, "first").await?;
-    witness.join_queue("l", "second", "waiter").await?;
+    witness.open_session("second", TTL_MS).await?;
+    witness.join_queue("l", "second", "second").await?;
     cluster.node_mut(leader).kill()?;
     let successor = cluster.wait_leader().await?;
     assert_ne!(successor, leader);
