@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use holdfast_api::claims::ContestKind;
 use holdfast_api::client::{ClientError, Watch, WatchItem};
-use holdfast_api::elections::ElectionView;
+use holdfast_api::elections::{ElectionView, Published};
 use holdfast_api::locks::HolderView;
 use holdfast_api::query::{EventsQuery, Initial, ReadQuery};
 use holdfast_api::watch::LockChange;
@@ -60,6 +60,31 @@ enum Command {
         #[arg(long)]
         watch: bool,
     },
+    /// Publish what others are to know of the leader, such as its address
+    ///
+    /// Only the leader may: the token is that of its leadership, which CMD of `holdfast elect
+    /// run` has in its environment. The value is shown with the leader, and is gone when the
+    /// leadership ends.
+    #[command(
+        verbatim_doc_comment,
+        after_help = "Examples:
+  holdfast elect run scheduler -- sh -c 'holdfast elect publish scheduler 10.0.0.7:80; ./serve'
+  holdfast elect publish scheduler \"$POD_IP:80\" --token 42"
+    )]
+    Publish {
+        /// The election
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// The value
+        #[arg(value_name = "VALUE")]
+        value: String,
+        /// The leader's fencing token
+        #[arg(long, value_name = "N", env = "HOLDFAST_FENCING_TOKEN")]
+        token: u64,
+        /// The media type of the value
+        #[arg(long, value_name = "TYPE", default_value = "text/plain; charset=utf-8")]
+        content_type: String,
+    },
 }
 
 /// Runs the command.
@@ -71,6 +96,12 @@ pub(super) async fn run(args: ElectArgs, target: &Target) -> Result<ExitCode, Fa
         Command::Run(args) => lock_run::run(args, ShareArgs::default(), ContestKind::Election, target).await,
         Command::Leader { name, watch: false } => leader(target, &name).await.map(|()| ExitCode::SUCCESS),
         Command::Leader { name, watch: true } => follow(target, &name).await.map(|()| ExitCode::SUCCESS),
+        Command::Publish { name, value, token, content_type } => {
+            let published = target.client().publish(&target.namespace, &name, token, value, &content_type);
+            let what = format!("publish a value of election {name} of namespace {}", target.namespace);
+            published.await.map_err(|error| target.failed(&what, &error))?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
@@ -78,7 +109,12 @@ async fn leader(target: &Target, name: &str) -> Result<(), Fatal> {
     let view =
         look(target, name, None).await.map_err(|error| target.failed(&look_at(target, name), &error))?;
     output::answer(target.output, &view, |view| match &view.leader {
-        Some(leader) => output::table(&["LEADER", "TOKEN", "HELD", "SESSION", "CANDIDATE"], &[row(leader)]),
+        Some(leader) => {
+            output::table(&["LEADER", "TOKEN", "HELD", "SESSION", "CANDIDATE"], &[row(leader)])?;
+            view.published.as_ref().map_or(Ok(()), |published| {
+                output::line(&format!("\npublished  {}", printable_value(published)))
+            })
+        }
         None => Ok(()),
     })?;
     if view.leader.is_some() {
@@ -91,6 +127,16 @@ async fn leader(target: &Target, name: &str) -> Result<(), Fatal> {
     };
     let advice = "--watch waits for a leader; `holdfast elect run NAME -- CMD` is one";
     Err(target.refused(Ending::NotFound, &look_at(target, name), &why, advice))
+}
+
+/// A published value for people.
+fn printable_value(published: &Published) -> String {
+    match std::str::from_utf8(&published.value) {
+        Ok(text) => output::printable(text),
+        Err(_) => {
+            format!("{} bytes of {}", published.value.len(), output::printable(&published.content_type))
+        }
+    }
 }
 
 fn row(leader: &HolderView) -> Vec<String> {
@@ -126,15 +172,18 @@ async fn follow(target: &Target, name: &str) -> Result<(), Fatal> {
             view = Box::pin(next_view(target, name, &mut watch)) => view?,
         };
         let token = view.leader.as_ref().map(|leader| leader.fencing_token);
-        if shown != Some(token) {
+        let now = (token, view.published.as_ref().map(|published| published.revision));
+        if shown != Some(now) {
             output::event(target.output, &view, |view| match &view.leader {
                 Some(leader) => {
                     let who = output::printable(leader.known_as());
-                    format!("{who} leads, token {}, session {}", leader.fencing_token, leader.session)
+                    let value = view.published.as_ref().map(printable_value);
+                    let value = value.map_or_else(String::new, |value| format!(", published {value}"));
+                    format!("{who} leads, token {}, session {}{value}", leader.fencing_token, leader.session)
                 }
                 None => "nobody leads".to_owned(),
             })?;
-            shown = Some(token);
+            shown = Some(now);
         }
     }
 }

@@ -12,6 +12,8 @@ use serde_json::Value;
 
 /// The documented exit code for what is not there.
 const NOT_FOUND: i32 = 3;
+/// The documented exit code for a condition that does not hold.
+const CONFLICT: i32 = 4;
 
 /// Campaigns with a session of its own, and gives the token if that leads.
 async fn campaign(client: &Client, candidate: &str, label: &str) -> Result<Option<u64>> {
@@ -54,6 +56,16 @@ async fn the_leader_of_an_election_is_shown_and_nobody_is_not_found() -> Result<
     {
         ensure!(view["leader"]["fencing_token"] == token && view["queue"][0]["label"] == "bob", "{view}");
     }
+
+    let token = token.to_string();
+    shell.text(&["elect", "publish", "scheduler", "10.0.0.7:80", "--token", &token])?;
+    let screen = shell.screen(&["elect", "leader", "scheduler"])?;
+    ensure!(screen.contains("published  10.0.0.7:80"), "{screen}");
+    let complaint = shell.refusal(CONFLICT, &["elect", "publish", "scheduler", "x", "--token", "1"])?;
+    ensure!(complaint.contains("stale-token"), "{complaint}");
+    let publishes = "holdfast elect publish other here && holdfast elect leader other";
+    let screen = shell.screen(&["elect", "run", "other", "--", "sh", "-c", publishes])?;
+    ensure!(screen.contains("published  here"), "{screen}");
     Ok(())
 }
 
