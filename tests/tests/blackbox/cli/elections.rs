@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 use anyhow::{Context, Result, ensure};
 use holdfast_api::claims::{ClaimRequest, ClaimView, HeldClaim};
 use holdfast_api::client::Client;
-use holdfast_tests::harness::{Cluster, Shell};
+use holdfast_tests::harness::{Binary, Cluster, Shell};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -63,7 +63,10 @@ async fn the_leader_of_an_election_is_shown_and_nobody_is_not_found() -> Result<
     ensure!(screen.contains("published  10.0.0.7:80"), "{screen}");
     let complaint = shell.refusal(CONFLICT, &["elect", "publish", "scheduler", "x", "--token", "1"])?;
     ensure!(complaint.contains("stale-token"), "{complaint}");
-    let publishes = "holdfast elect publish other here && holdfast elect leader other";
+    // The command of `elect run` has the token in its environment.
+    let binary = Binary::locate()?;
+    let program = binary.path().to_str().context("a path in UTF-8")?;
+    let publishes = &format!("'{program}' elect publish other here && '{program}' elect leader other");
     let screen = shell.screen(&["elect", "run", "other", "--", "sh", "-c", publishes])?;
     ensure!(screen.contains("published  here"), "{screen}");
     Ok(())
