@@ -43,11 +43,14 @@ async fn a_lock_and_an_election_tell_who_waits_who_is_granted_and_who_ends() -> 
 
         let token = claim(&nodes, &claims, "c1", "s1").await?;
         let event = stream.next_telling(SOON).await?;
-        let granted = json!({"op": "granted", "claim": "c1", "session": "s1", "fencing_token": token});
+        let granted = json!({"op": "granted", "claim": "c1", "session": "s1", "mode": "exclusive", "fencing_token": token});
         ensure!(op(&data(&event, "change")?) == granted, "{event:?}");
         claim(&nodes, &claims, "c2", "s2").await?;
         let event = stream.next_telling(SOON).await?;
-        ensure!(op(&data(&event, "change")?) == json!({"op": "queued", "claim": "c2", "session": "s2"}));
+        ensure!(
+            op(&data(&event, "change")?)
+                == json!({"op": "queued", "claim": "c2", "session": "s2", "mode": "exclusive"})
+        );
 
         nodes.done(Method::DELETE, &format!("{claims}/c1"), ()).await?;
         let event = stream.next_telling(SOON).await?;
