@@ -239,7 +239,13 @@ impl World {
     /// Goes on with another stream after the last event, as a client does that lost its connection.
     fn resume(&mut self, at: usize) {
         let reader = &self.readers[at];
-        if reader.is_over || !reader.is_listed {
+        let mut told = reader.told.iter().flat_map(|(_, changes)| changes);
+        // Whoever was told that its session ended does not come back: a later session of that id is another one.
+        let ended = told.any(|change| match (&reader.subject, change) {
+            (Subject::Session(session), Change::SessionEnded { id, .. }) => id == session,
+            (_, _) => false,
+        });
+        if reader.is_over || !reader.is_listed || ended {
             return;
         }
         let (subject, last) = (reader.subject.clone(), reader.last);

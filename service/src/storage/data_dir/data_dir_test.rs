@@ -188,7 +188,7 @@ fn golden_bytes_of_the_identity() {
     super::write_identity(&root, &identity).unwrap();
     assert_eq!(super::read_identity(&root).unwrap(), identity);
     let bytes = fs::read(root.join(IDENTITY)).unwrap();
-    assert_eq!(bytes[0], 2);
+    assert_eq!(bytes[0], 3);
     assert_eq!(bytes[5..], [5, 1, b'n', 1, 1, b'c', 1]);
     super::write_pointer(&root, "0000000000000001").unwrap();
     let bytes = fs::read(root.join(CURRENT_STATE)).unwrap();
