@@ -22,7 +22,7 @@ use crate::raft::membership::log_id_text;
 use crate::raft::network::Network;
 use crate::raft::state_machine::{StateMachine, StateMachineParts};
 use crate::raft::status::{Membership, Role, Status};
-use crate::raft::types::{StoredMembership, TypeConfig};
+use crate::raft::types::{LogId, StoredMembership, TypeConfig, Vote};
 use crate::storage::data_dir::{DataDir, OpenError};
 use crate::storage::latch::StorageError;
 use crate::storage::log_db::LogOpenError;
@@ -35,6 +35,9 @@ const INSTALL_SNAPSHOT_MS: u64 = 300_000;
 const PAYLOAD_ENTRIES: u64 = 300;
 /// Entries purged at once.
 const PURGE_ENTRIES: u64 = 1_024;
+
+/// How often positions in the log and acknowledgements are looked at while they move.
+const POSITIONS_PERIOD: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// How long the consensus may take to report what it found on the disk.
 const RECALL_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
@@ -161,7 +164,34 @@ fn open(data: &DataDir) -> Result<Opened, StartError> {
     Ok(Opened { log, state, snapshots: Arc::new(snapshots) })
 }
 
-/// Turns the consensus library's metrics into [`Status`], until it stops.
+/// What of the consensus library's metrics decides who does what: somebody may wait for it to change.
+#[derive(PartialEq)]
+struct Deciding {
+    role: ServerState,
+    term: u64,
+    leader: Option<NodeId>,
+    vote: Vote,
+    newest_membership: Option<LogId>,
+    committed_membership: Option<LogId>,
+    stopped: bool,
+}
+
+impl Deciding {
+    fn of(metrics: &RaftMetrics<TypeConfig>) -> Self {
+        Self {
+            role: metrics.state,
+            term: metrics.current_term,
+            leader: metrics.current_leader,
+            vote: metrics.vote,
+            newest_membership: *metrics.membership_config.log_id(),
+            committed_membership: *metrics.committed_membership_config.log_id(),
+            stopped: metrics.running_state.is_err(),
+        }
+    }
+}
+
+/// Turns the consensus library's metrics into [`Status`], until it stops. Under load they change with every batch of
+/// entries: what decides is told at once, positions and acknowledgements every [`POSITIONS_PERIOD`].
 async fn watch_status(
     raft: HoldfastRaft,
     mut applied: watch::Receiver<AppliedMark>,
@@ -170,8 +200,10 @@ async fn watch_status(
 ) {
     let mut metrics = raft.metrics();
     loop {
+        let deciding = Deciding::of(&metrics.borrow_watched());
         let now = status_of(&metrics.borrow_watched(), *applied.borrow_and_update());
         let stopped = now.fatal.is_some();
+        let told = Instant::now();
         status.send_if_modified(|before| {
             if before.leader != now.leader && now.leader.is_some() {
                 counters.leader_changed();
@@ -184,10 +216,27 @@ async fn watch_status(
         if stopped {
             return;
         }
-        tokio::select! {
-            changed = metrics.changed() => if changed.is_err() { return },
-            // Only the first entry of a term can make a leader serve; what follows needs no look.
-            changed = applied.changed(), if status.borrow().leading.is_none() => if changed.is_err() { return },
+        let mut positions_moved = false;
+        loop {
+            tokio::select! {
+                changed = metrics.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    positions_moved = true;
+                    if Deciding::of(&metrics.borrow_watched()) != deciding {
+                        break;
+                    }
+                }
+                // Only the first entry of a term can make a leader serve; what follows needs no look.
+                changed = applied.changed(), if status.borrow().leading.is_none() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    break;
+                }
+                () = tokio::time::sleep_until(told + POSITIONS_PERIOD), if positions_moved => break,
+            }
         }
     }
 }
