@@ -16,10 +16,11 @@ use crate::peer::PeerPool;
 use crate::raft::HoldfastRaft;
 use crate::raft::applied::{AppliedMark, Notice};
 use crate::raft::counters::RaftCounters;
-use crate::raft::handle::Handle;
+use crate::raft::handle::{Handle, confirm};
 use crate::raft::log_store::LogStore;
 use crate::raft::membership::log_id_text;
 use crate::raft::network::Network;
+use crate::raft::rounds::{self, Rounds};
 use crate::raft::state_machine::{StateMachine, StateMachineParts};
 use crate::raft::status::{Membership, Role, Status};
 use crate::raft::types::{LogId, StoredMembership, TypeConfig, Vote};
@@ -75,6 +76,8 @@ pub(crate) struct Started {
     pub(crate) snapshots: Arc<SnapshotStore>,
     /// Keeps the status up to date; ends with the consensus.
     pub(crate) watcher: JoinHandle<()>,
+    /// Confirms the leadership for reads; ends with the last [`Handle`].
+    pub(crate) rounds: JoinHandle<()>,
 }
 
 fn consensus_config(settings: &RaftConfig) -> Config {
@@ -144,8 +147,11 @@ pub(crate) async fn start(
     let (status, status_watch) =
         watch::channel(Arc::new(status_of(&raft.metrics().borrow_watched(), *applied_watch.borrow())));
     let watcher = tokio::spawn(watch_status(raft.clone(), applied_watch.clone(), status, counters));
-    let handle = Handle::new(raft, state, status_watch, applied_watch);
-    Ok(Started { handle, notices: notices_receiver, snapshots, watcher })
+    let (rounds, asked) = Rounds::new();
+    let confirming = raft.clone();
+    let rounds_task = tokio::spawn(rounds::run(asked, async move || confirm(&confirming).await));
+    let handle = Handle::new(raft, state, status_watch, applied_watch, rounds);
+    Ok(Started { handle, notices: notices_receiver, snapshots, watcher, rounds: rounds_task })
 }
 
 struct Opened {
