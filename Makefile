@@ -11,11 +11,13 @@ IN_ENV := .ci/in-build-env
 # so compile them again.
 SELECTION := --workspace --locked
 
-.PHONY: help run test verify
+.PHONY: bench help run test verify
 
 help:
 	@echo 'make run     build, and run a cluster of three nodes on this machine until Ctrl-C'
 	@echo 'make test    build, and run all tests'
+	@echo 'make bench   build for release, and measure it, with etcd beside it where there is one; takes an hour.'
+	@echo '             BENCH selects: make bench BENCH="put get --seconds 5"; BENCH=--help tells more'
 	@echo 'make verify  check format, lints, documentation and the shape of the project; changes nothing'
 
 run:
@@ -24,6 +26,9 @@ run:
 
 test:
 	@$(IN_ENV) .ci/run-tests $(SELECTION)
+
+bench:
+	@$(IN_ENV) .ci/run-bench $(BENCH)
 
 verify:
 	@$(IN_ENV) cargo fmt --all --check

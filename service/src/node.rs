@@ -79,7 +79,7 @@ impl Node {
         }
         let counters = Arc::new(RaftCounters::default());
         let started = raft::start(Arc::clone(&data), &config.raft, pool.clone(), Arc::clone(&counters)).await;
-        let Started { handle, notices, snapshots, watcher } =
+        let Started { handle, notices, snapshots, watcher, rounds } =
             started.map_err(|error| start_failed(&config, error))?;
         let (control, drain) = drain();
         let (leases, waits) = (Leases::default(), Waits::default());
@@ -114,6 +114,7 @@ impl Node {
         loops.spawn(compaction::run(handle.clone(), compacted, period));
         loops.spawn(found(handle, Arc::clone(&app)));
         loops.spawn(async { drop(watcher.await) });
+        loops.spawn(async { drop(rounds.await) });
         servers.spawn(http::serve(api, http::router(Arc::clone(&app)), stop_http.clone()));
         servers.spawn(http::serve(ops, http::ops_router(Arc::clone(&app)), stop_http.clone()));
         Ok(Self { app, control, servers, loops, stop_http, stop_peers, peer_server })

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use holdfast_core::domain::{Applied, Command, Fault, LEVEL, Proposal, ReplayKey, View};
 use holdfast_core::{LeaderId, LogTime, limits};
-use openraft::errors::{ClientWriteError, RaftError};
+use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::raft::linearizable_read::LinearizerOption;
 use tokio::sync::{Semaphore, watch};
 
 use crate::raft::applied::AppliedMark;
+use crate::raft::rounds::Rounds;
 use crate::raft::status::Status;
 use crate::raft::types::{ProposalBytes, Response};
 use crate::raft::{HoldfastRaft, StateReader};
@@ -106,6 +107,22 @@ fn frees_something(command: &Command) -> bool {
     }
 }
 
+/// One round that confirms that this node leads; the index of what was committed when it began.
+pub(super) async fn confirm(raft: &HoldfastRaft) -> Result<u64, ReadError> {
+    let option = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(READ_TIMEOUT);
+    match raft.get_read_linearizer(option).await {
+        Ok(linearizer) => Ok(linearizer.read_log_id().log_id().index),
+        Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => Err(ReadError::NotLeading),
+        Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => Err(ReadError::NoQuorum),
+        Err(RaftError::Fatal(fatal)) => Err(ReadError::Failed { reason: fatal.to_string() }),
+    }
+}
+
+/// The node ends.
+pub(super) fn stopped() -> ReadError {
+    ReadError::Failed { reason: "the consensus has stopped".to_owned() }
+}
+
 /// The consensus of one node. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Handle {
@@ -120,6 +137,7 @@ pub(super) struct Inner {
     in_flight: Semaphore,
     reserve: Semaphore,
     clock: Mutex<Option<ClockBase>>,
+    rounds: Rounds,
     /// When a leader last sent something to this node.
     leader_heard: Mutex<Option<Instant>>,
 }
@@ -139,6 +157,7 @@ impl Handle {
         state: StateHandle,
         status: watch::Receiver<Arc<Status>>,
         applied: watch::Receiver<AppliedMark>,
+        rounds: Rounds,
     ) -> Self {
         let (in_flight, reserve) = (Semaphore::new(IN_FLIGHT_MAX), Semaphore::new(IN_FLIGHT_RESERVE));
         Self {
@@ -150,6 +169,7 @@ impl Handle {
                 in_flight,
                 reserve,
                 clock: Mutex::default(),
+                rounds,
                 leader_heard: Mutex::default(),
             }),
         }
@@ -258,21 +278,13 @@ impl Handle {
         if self.inner.status.borrow().leading.is_none() {
             return Err(ReadError::NotLeading);
         }
-        let option = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(READ_TIMEOUT);
-        let linearizer = self.raft.get_read_linearizer(option).await.map_err(|error| match error {
-            RaftError::APIError(openraft::errors::LinearizableReadError::ForwardToLeader(_)) => {
-                ReadError::NotLeading
-            }
-            RaftError::APIError(openraft::errors::LinearizableReadError::QuorumNotEnough(_)) => {
-                ReadError::NoQuorum
-            }
-            RaftError::Fatal(fatal) => ReadError::Failed { reason: fatal.to_string() },
-        })?;
-        match linearizer.try_await_ready(&self.raft, Some(READ_TIMEOUT)).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) => Err(ReadError::NoQuorum),
-            Err(fatal) => Err(ReadError::Failed { reason: fatal.to_string() }),
-        }
+        let confirmed = async {
+            let committed = self.inner.rounds.confirm().await?;
+            let mut applied = self.inner.applied.clone();
+            let reached = applied.wait_for(|mark| Some(committed) <= mark.index).await;
+            reached.map(drop).map_err(|_| stopped())
+        };
+        tokio::time::timeout(READ_TIMEOUT, confirmed).await.unwrap_or(Err(ReadError::NoQuorum))
     }
 
     /// Waits until this node has applied a revision.

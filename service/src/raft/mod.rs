@@ -18,6 +18,7 @@ mod log_store;
 mod membership;
 mod network;
 mod peers;
+mod rounds;
 mod snapshot;
 mod start;
 mod state_machine;

@@ -16,13 +16,14 @@ use crate::peer::PeerPool;
 use crate::raft::HoldfastRaft;
 use crate::raft::applied::{AppliedMark, Notice};
 use crate::raft::counters::RaftCounters;
-use crate::raft::handle::Handle;
+use crate::raft::handle::{Handle, confirm};
 use crate::raft::log_store::LogStore;
 use crate::raft::membership::log_id_text;
 use crate::raft::network::Network;
+use crate::raft::rounds::{self, Rounds};
 use crate::raft::state_machine::{StateMachine, StateMachineParts};
 use crate::raft::status::{Membership, Role, Status};
-use crate::raft::types::{StoredMembership, TypeConfig};
+use crate::raft::types::{LogId, StoredMembership, TypeConfig, Vote};
 use crate::storage::data_dir::{DataDir, OpenError};
 use crate::storage::latch::StorageError;
 use crate::storage::log_db::LogOpenError;
@@ -35,6 +36,9 @@ const INSTALL_SNAPSHOT_MS: u64 = 300_000;
 const PAYLOAD_ENTRIES: u64 = 300;
 /// Entries purged at once.
 const PURGE_ENTRIES: u64 = 1_024;
+
+/// How often positions in the log and acknowledgements are looked at while they move.
+const POSITIONS_PERIOD: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// How long the consensus may take to report what it found on the disk.
 const RECALL_PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
@@ -72,6 +76,8 @@ pub(crate) struct Started {
     pub(crate) snapshots: Arc<SnapshotStore>,
     /// Keeps the status up to date; ends with the consensus.
     pub(crate) watcher: JoinHandle<()>,
+    /// Confirms the leadership for reads; ends with the last [`Handle`].
+    pub(crate) rounds: JoinHandle<()>,
 }
 
 fn consensus_config(settings: &RaftConfig) -> Config {
@@ -141,8 +147,11 @@ pub(crate) async fn start(
     let (status, status_watch) =
         watch::channel(Arc::new(status_of(&raft.metrics().borrow_watched(), *applied_watch.borrow())));
     let watcher = tokio::spawn(watch_status(raft.clone(), applied_watch.clone(), status, counters));
-    let handle = Handle::new(raft, state, status_watch, applied_watch);
-    Ok(Started { handle, notices: notices_receiver, snapshots, watcher })
+    let (rounds, asked) = Rounds::new();
+    let confirming = raft.clone();
+    let rounds_task = tokio::spawn(rounds::run(asked, async move || confirm(&confirming).await));
+    let handle = Handle::new(raft, state, status_watch, applied_watch, rounds);
+    Ok(Started { handle, notices: notices_receiver, snapshots, watcher, rounds: rounds_task })
 }
 
 struct Opened {
@@ -161,7 +170,34 @@ fn open(data: &DataDir) -> Result<Opened, StartError> {
     Ok(Opened { log, state, snapshots: Arc::new(snapshots) })
 }
 
-/// Turns the consensus library's metrics into [`Status`], until it stops.
+/// What of the consensus library's metrics decides who does what: somebody may wait for it to change.
+#[derive(PartialEq)]
+struct Deciding {
+    role: ServerState,
+    term: u64,
+    leader: Option<NodeId>,
+    vote: Vote,
+    newest_membership: Option<LogId>,
+    committed_membership: Option<LogId>,
+    stopped: bool,
+}
+
+impl Deciding {
+    fn of(metrics: &RaftMetrics<TypeConfig>) -> Self {
+        Self {
+            role: metrics.state,
+            term: metrics.current_term,
+            leader: metrics.current_leader,
+            vote: metrics.vote,
+            newest_membership: *metrics.membership_config.log_id(),
+            committed_membership: *metrics.committed_membership_config.log_id(),
+            stopped: metrics.running_state.is_err(),
+        }
+    }
+}
+
+/// Turns the consensus library's metrics into [`Status`], until it stops. Under load they change with every batch of
+/// entries: what decides is told at once, positions and acknowledgements every [`POSITIONS_PERIOD`].
 async fn watch_status(
     raft: HoldfastRaft,
     mut applied: watch::Receiver<AppliedMark>,
@@ -170,8 +206,10 @@ async fn watch_status(
 ) {
     let mut metrics = raft.metrics();
     loop {
+        let deciding = Deciding::of(&metrics.borrow_watched());
         let now = status_of(&metrics.borrow_watched(), *applied.borrow_and_update());
         let stopped = now.fatal.is_some();
+        let told = Instant::now();
         status.send_if_modified(|before| {
             if before.leader != now.leader && now.leader.is_some() {
                 counters.leader_changed();
@@ -184,10 +222,27 @@ async fn watch_status(
         if stopped {
             return;
         }
-        tokio::select! {
-            changed = metrics.changed() => if changed.is_err() { return },
-            // Only the first entry of a term can make a leader serve; what follows needs no look.
-            changed = applied.changed(), if status.borrow().leading.is_none() => if changed.is_err() { return },
+        let mut positions_moved = false;
+        loop {
+            tokio::select! {
+                changed = metrics.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    positions_moved = true;
+                    if Deciding::of(&metrics.borrow_watched()) != deciding {
+                        break;
+                    }
+                }
+                // Only the first entry of a term can make a leader serve; what follows needs no look.
+                changed = applied.changed(), if status.borrow().leading.is_none() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    break;
+                }
+                () = tokio::time::sleep_until(told + POSITIONS_PERIOD), if positions_moved => break,
+            }
         }
     }
 }

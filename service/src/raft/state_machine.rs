@@ -144,11 +144,11 @@ impl StateMachine {
             self.last_applied = Some(entry.log_id);
             answers.extend(responder.map(|responder| (responder, response)));
         }
-        let mut rows = tables::rows(batch.finish());
+        let rows = tables::rows(batch.finish());
         let applied =
             SnapshotMeta { last_log_id: self.last_applied, last_membership: self.membership.clone() };
-        rows.insert(APPLIED_KEY.to_vec(), Some(codec::encode(&APPLIED_KEY, &applied).to_vec()));
-        state.write(rows)?;
+        let applied = (APPLIED_KEY.to_vec(), Some(codec::encode(&APPLIED_KEY, &applied).to_vec()));
+        state.write(rows.chain([applied]))?;
         self.publish();
         if !events.is_empty() {
             let revision = self.machine.meta().revision;

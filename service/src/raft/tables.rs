@@ -1,6 +1,5 @@
 //! The core's tables over the state database: a row's key on disk is its table's number, then its key.
 
-use std::collections::BTreeMap;
 use std::ops::{Bound, ControlFlow};
 
 use holdfast_core::domain::{Changes, Fault, Row, Table, Tables};
@@ -61,25 +60,26 @@ fn successor(mut key: Vec<u8>) -> Vec<u8> {
     key
 }
 
+/// What a scan of the database calls with each pair.
+type Visit<'v> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'v;
+
+/// Up to `limit` rows of a range; `scan` gets its first key and the key after its last one.
 fn range(
-    view: &StateView<'_>,
     table: Table,
     from: Bound<&[u8]>,
     to: Bound<&[u8]>,
     limit: usize,
-    back: bool,
+    scan: impl FnOnce(&[u8], &[u8], &mut Visit<'_>) -> Result<(), StorageError>,
 ) -> Result<Vec<Row>, Fault> {
     let mut rows = Vec::new();
     if limit == 0 {
         return Ok(rows);
     }
-    let visit = |key: &[u8], value: &[u8]| {
+    let mut visit = |key: &[u8], value: &[u8]| {
         rows.push((key[1..].to_vec(), value.to_vec()));
         if rows.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
-    let (start, end) = (start(table, from), end(table, to));
-    let scanned = if back { view.scan_back(&start, &end, visit) } else { view.scan(&start, &end, visit) };
-    scanned.map_err(|error| fault(table, &error))?;
+    scan(&start(table, from), &end(table, to), &mut visit).map_err(|error| fault(table, &error))?;
     Ok(rows)
 }
 
@@ -95,7 +95,7 @@ impl Tables for StateReader<'_> {
         to: Bound<&[u8]>,
         limit: usize,
     ) -> Result<Vec<Row>, Fault> {
-        range(self.view, table, from, to, limit, false)
+        range(table, from, to, limit, |start, end, visit| self.view.scan(start, end, visit))
     }
 
     fn range_back(
@@ -105,7 +105,7 @@ impl Tables for StateReader<'_> {
         to: Bound<&[u8]>,
         limit: usize,
     ) -> Result<Vec<Row>, Fault> {
-        range(self.view, table, from, to, limit, true)
+        range(table, from, to, limit, |start, end, visit| self.view.scan_back(start, end, visit))
     }
 }
 
@@ -121,7 +121,7 @@ impl Tables for LiveReader<'_> {
         to: Bound<&[u8]>,
         limit: usize,
     ) -> Result<Vec<Row>, Fault> {
-        self.0.read(|view| range(view, table, from, to, limit, false))
+        range(table, from, to, limit, |start, end, visit| self.0.scan(start, end, visit))
     }
 
     fn range_back(
@@ -131,11 +131,11 @@ impl Tables for LiveReader<'_> {
         to: Bound<&[u8]>,
         limit: usize,
     ) -> Result<Vec<Row>, Fault> {
-        self.0.read(|view| range(view, table, from, to, limit, true))
+        range(table, from, to, limit, |start, end, visit| self.0.scan_back(start, end, visit))
     }
 }
 
-/// A batch's rows as the database takes them.
-pub(super) fn rows(changes: Changes) -> BTreeMap<Vec<u8>, Option<Vec<u8>>> {
-    changes.into_iter().map(|((table, key), value)| (row_key(table, &key), value)).collect()
+/// A batch's rows as the database takes them, in the order of their keys.
+pub(super) fn rows(changes: Changes) -> impl Iterator<Item = (Vec<u8>, Option<Vec<u8>>)> {
+    changes.into_iter().map(|((table, key), value)| (row_key(table, &key), value))
 }

@@ -603,6 +603,8 @@ fn options() -> Options {
     options.set_compression_type(DBCompressionType::None);
     options.set_write_buffer_size(MEMTABLE_BYTES_MAX);
     options.set_max_write_buffer_number(3);
+    // Writes are ordered by one lock.
+    options.set_allow_concurrent_memtable_write(false);
     options.set_max_background_jobs(2);
     options.set_max_open_files(OPEN_FILES_MAX);
     options.set_log_level(LogLevel::Warn);

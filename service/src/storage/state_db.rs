@@ -124,6 +124,70 @@ impl StateDb {
         read(&StateView { state: self, snapshot: self.db.snapshot() })
     }
 
+    /// [`StateView::scan`] of the state as it is, for the one writer: nobody else changes it meanwhile, so it costs no
+    /// snapshot.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(crate) fn scan(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StorageError> {
+        self.latch.check()?;
+        self.visit(self.db.raw_iterator_opt(bounded(start, end)), start, visit)
+    }
+
+    /// [`Self::scan`] from the last key before `end` down to `start`.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub(crate) fn scan_back(
+        &self,
+        start: &[u8],
+        end: &[u8],
+        visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StorageError> {
+        self.latch.check()?;
+        self.visit_back(self.db.raw_iterator_opt(bounded(start, end)), visit)
+    }
+
+    fn visit(
+        &self,
+        mut iterator: DBRawIterator<'_>,
+        start: &[u8],
+        mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StorageError> {
+        iterator.seek(start);
+        while let Some((key, value)) = iterator.item() {
+            if visit(key, value).is_break() {
+                return Ok(());
+            }
+            iterator.next();
+        }
+        self.ended(&iterator)
+    }
+
+    fn visit_back(
+        &self,
+        mut iterator: DBRawIterator<'_>,
+        mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StorageError> {
+        iterator.seek_to_last();
+        while let Some((key, value)) = iterator.item() {
+            if visit(key, value).is_break() {
+                return Ok(());
+            }
+            iterator.prev();
+        }
+        self.ended(&iterator)
+    }
+
+    fn ended(&self, iterator: &DBRawIterator<'_>) -> Result<(), StorageError> {
+        iterator.status().map_err(|error| self.fail("read the state", &error))
+    }
+
     /// Makes everything written so far durable. Blocks: not for an async worker.
     ///
     /// # Errors
@@ -161,6 +225,15 @@ fn sync_tree(dir: &Path) -> std::io::Result<()> {
         durable::sync_file(&dir.join(name))?;
     }
     durable::sync_dir(dir)
+}
+
+/// What an iterator reads: from `start` to before `end`.
+fn bounded(start: &[u8], end: &[u8]) -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_iterate_lower_bound(start);
+    // RocksDB takes a bound below the lower one for undefined behaviour.
+    options.set_iterate_upper_bound(end.max(start));
+    options
 }
 
 /// The state at one moment.
@@ -204,17 +277,10 @@ impl StateView<'_> {
         &self,
         start: &[u8],
         end: &[u8],
-        mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), StorageError> {
-        let mut iterator = self.iterator(start, end)?;
-        iterator.seek(start);
-        while let Some((key, value)) = iterator.item() {
-            if visit(key, value).is_break() {
-                return Ok(());
-            }
-            iterator.next();
-        }
-        self.ended(&iterator)
+        self.state.latch.check()?;
+        self.state.visit(self.snapshot.raw_iterator_opt(bounded(start, end)), start, visit)
     }
 
     /// [`Self::scan`] from the last key before `end` down to `start`.
@@ -225,30 +291,10 @@ impl StateView<'_> {
         &self,
         start: &[u8],
         end: &[u8],
-        mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), StorageError> {
-        let mut iterator = self.iterator(start, end)?;
-        iterator.seek_to_last();
-        while let Some((key, value)) = iterator.item() {
-            if visit(key, value).is_break() {
-                return Ok(());
-            }
-            iterator.prev();
-        }
-        self.ended(&iterator)
-    }
-
-    fn iterator(&self, start: &[u8], end: &[u8]) -> Result<DBRawIterator<'_>, StorageError> {
         self.state.latch.check()?;
-        let mut options = ReadOptions::default();
-        options.set_iterate_lower_bound(start);
-        // RocksDB takes a bound below the lower one for undefined behaviour.
-        options.set_iterate_upper_bound(end.max(start));
-        Ok(self.snapshot.raw_iterator_opt(options))
-    }
-
-    fn ended(&self, iterator: &DBRawIterator<'_>) -> Result<(), StorageError> {
-        iterator.status().map_err(|error| self.state.fail("read the state", &error))
+        self.state.visit_back(self.snapshot.raw_iterator_opt(bounded(start, end)), visit)
     }
 }
 
@@ -319,6 +365,8 @@ fn options() -> Options {
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_write_buffer_size(MEMTABLE_BYTES);
     options.set_max_write_buffer_number(3);
+    // There is one writer, and whoever else writes waits for it.
+    options.set_allow_concurrent_memtable_write(false);
     options.set_max_background_jobs(2);
     options.set_max_open_files(OPEN_FILES_MAX);
     options.set_log_level(LogLevel::Warn);

@@ -174,6 +174,11 @@ impl Node {
         self.addresses
     }
 
+    /// The id of its process, if it was started and not seen to end.
+    pub fn process_id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Its directory.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
