@@ -581,14 +581,13 @@ impl Problem {
         self
     }
 
-    /// Lists who holds the lock.
+    /// Lists the waits that would hold each other up.
     pub fn with_stuck(mut self, stuck: Vec<StuckView>) -> Self {
         self.stuck = Some(stuck);
         self
     }
 
     /// Lists who holds the lock.
-    #[must_use]
     pub fn with_holders(mut self, holders: Vec<HolderView>) -> Self {
         self.holders = Some(holders);
         self

@@ -394,6 +394,7 @@ fn equal_sets_and_values(view: &View<'_, MemoryTables>, model: &Model) -> Seen {
             let expected = model.set(&set_ref).map_or_else(ended, |set| {
                 let (session, label) = (set.session.clone(), set.label.clone());
                 let locks = set.locks.clone();
+                #[expect(clippy::wildcard_enum_match_arm, reason = "a set stands in no other way")]
                 Some(match model.set_state_now(set) {
                     Success::SetQueued { enqueued, positions, .. } => {
                         LockSetState::Queued { session, label, locks, enqueued, positions }

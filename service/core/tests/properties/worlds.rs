@@ -30,6 +30,10 @@ struct Want {
     id: u64,
 }
 
+/// What a world is whatever its sessions, locks and claims are called: for each claim its session, its locks, and whether it
+/// holds them.
+type Shape = Vec<(usize, Vec<(usize, LockMode)>, bool)>;
+
 /// All claims in the order in which they came.
 #[derive(Debug, Clone, Default)]
 struct World(Vec<Want>);
@@ -138,7 +142,7 @@ impl World {
     }
 
     /// The same for worlds that differ in nothing but the names of sessions, locks and claims.
-    fn shape(&self, sessions: usize) -> Vec<(usize, Vec<(usize, LockMode)>, bool)> {
+    fn shape(&self, sessions: usize) -> Shape {
         let orders = permutations(sessions);
         let swaps = [[0, 1], [1, 0]];
         let named = orders.iter().flat_map(|order| {
