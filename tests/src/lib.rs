@@ -4,7 +4,7 @@
 //!   reject them: linearizability of every key and lock, and the lock contract L1–L8 and L10.
 //! * [`harness`] starts real `holdfast` processes, hurts them, drives them over HTTP and records what they
 //!   answered.
-//! * [`bench`] measures those processes, and etcd beside them; it is the program `holdfast-bench`.
+//! * [`mod@bench`] measures those processes, and etcd beside them; it is the program `holdfast-bench`.
 //!
 //! A checker that cannot fail proves nothing: `histories/bad` holds recordings that must each be rejected for
 //! a named reason.

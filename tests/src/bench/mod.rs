@@ -8,7 +8,7 @@
 //!
 //! Both systems get the same keys, values, connections and requests, sync every write to a disk, and run one at a time.
 //! The generator shares the machine with them, so its processor time is told as well. A run with more failed requests
-//! than [`figures::FAILED_SHARE_MAX`] is invalid, and the program then ends with an error.
+//! than `figures::FAILED_SHARE_MAX` is invalid, and the program then ends with an error.
 
 mod client;
 mod closed_loop;
